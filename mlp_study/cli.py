@@ -1,0 +1,218 @@
+"""What the commands share: `--help` from the tables, checks before any data is read, one-line errors, and Hydra."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
+from mlp_study.config import GROUPS, RunConfig, described_settings
+from mlp_study.errors import ConfigError, Interrupted, StudyError
+
+EXAMPLES = {
+    "diagnose": (
+        "python -m mlp_study.diagnose activation=relu data.scale=none",
+        "python -m mlp_study.diagnose data=mnist optimizer=adam optimizer.lr=0.1 loss=clipped_cross_entropy --json",
+        "python -m mlp_study.diagnose run=outputs/2026-01-31/12-00-00",
+    ),
+    "train": (
+        "python -m mlp_study.train activation=relu data.scale=none",
+        "python -m mlp_study.train data=mnist activation=sigmoid optimizer=adam model.widths=[128,64]",
+        "python -m mlp_study.train -m activation=relu,sigmoid,tanh data.scale=none,unit seed='range(0,5)'",
+    ),
+}
+
+
+def help_text(command: str, purpose: str) -> str:
+    """Every factor with its choices, every setting with what it takes, and examples."""
+    lines = [
+        purpose,
+        "",
+        f"usage: python -m mlp_study.{command} [-m] [key=value ...]",
+        "",
+        "Factors (key=choice, choice's options as key.option=value):",
+    ]
+    for kind, table in GROUPS.items():
+        lines += _wrapped(f"  {kind:<12}", ", ".join(table))
+    lines += ["", "Settings (key=value; the default comes first):"]
+    for key, option in described_settings():
+        if option.default != {}:
+            default = (
+                "null"
+                if option.default is None
+                else str(option.default).lower()
+                if option.type is bool
+                else option.default
+            )
+            takes = "" if not option.range and not option.choices else f"; takes {option.takes}"
+            lines += _wrapped(f"  {key:<26}", f"{default}  {option.doc}{takes}")
+    for group in ("experiment", "sweeps"):
+        if yaml_choices(group):
+            lines += ["", *_wrapped(f"  +{group}=  ", ", ".join(yaml_choices(group)))]
+    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES.get(command, EXAMPLES["train"])), ""]
+    also = ("--cfg job shows the whole config", "resume=FOLDER continues an interrupted run")
+    return "\n".join([*lines, f"Also: {'; '.join(also)}; HYDRA_FULL_ERROR=1 shows tracebacks."])
+
+
+def _wrapped(head: str, text: str, width: int = 110) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with one line on stderr."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def wants_tracebacks() -> bool:
+    """Whether the user asks for whole tracebacks, as Hydra's users do."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+@functools.cache
+def _without_unused_metrics() -> None:
+    """Keep torchmetrics, which Lightning imports, from importing torchvision's models and scipy.signal with it.
+
+    Its image and audio metrics want them; no command computes one, and they take a third of a short run's imports. Only
+    the commands do so: in a process of the user's own, torchmetrics finds all that is installed.
+    """
+    from lightning_utilities.core import imports
+
+    found, available = imports.RequirementCache._check_available, imports.package_available
+
+    def check(self: imports.RequirementCache) -> None:
+        if (self.requirement or self.module or "").startswith(("torchvision", "scipy")):
+            self.available, self.message = False, "not imported by mlp_study's commands"
+        else:
+            found(self)
+
+    def is_available(name: str) -> bool:
+        return name not in ("torchvision", "scipy") and bool(available(name))
+
+    # a method and a cached function, to which a type checker lets nobody assign
+    imports.RequirementCache._check_available = check  # type: ignore[method-assign]
+    imports.package_available = is_available  # type: ignore[assignment]
+
+
+def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
+    """``work()`` with every error as one clear line and exit code 1, unless whole tracebacks are asked for."""
+    _without_unused_metrics()
+    if wants_tracebacks() if tracebacks is None else tracebacks:
+        return work()
+    try:
+        return work()
+    except StudyError as error:
+        fail(str(error), error.code if isinstance(error, Interrupted) else 1)
+    except KeyboardInterrupt:
+        fail("interrupted; what was finished is recorded", 130)
+    except BrokenPipeError:  # such as of `--help | head`; what Python still holds for the pipe goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        fail(f"{type(error).__name__}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)")
+
+
+def run_hydra(task: Callable[[Any], Any], command: str, purpose: str) -> None:
+    """Run ``task`` as a Hydra application after its overrides have been checked."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        guarded(lambda: print(help_text(command, purpose), flush=True))
+        return
+    tracebacks = wants_tracebacks()
+
+    @functools.wraps(task)
+    def shielded(composed: Any) -> Any:  # inside Hydra's job, which would print a line of its own
+        return guarded(lambda: task(composed), tracebacks)
+
+    shielded.__dict__["unshielded"] = task  # for a search, which goes on after a job that fails
+    guarded(lambda: _run_hydra(shielded))
+
+
+def _run_hydra(task: Callable[[Any], Any]) -> None:
+    import hydra
+    from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from hydra_plugins.mlp_study import register  # by name: Hydra's discovery may have imported it without its package
+
+    register_groups()
+    register()
+    args = get_args_parser().parse_args()
+    if args.experimental_rerun and not Path(args.experimental_rerun).is_file():
+        raise ConfigError(f"--experimental-rerun={args.experimental_rerun}: there is no such file")
+    flags = sys.argv[1:]
+    for override in args.overrides:
+        flags.remove(override)
+    sweeps = args.multirun or _is_sweep_file(args.overrides)
+    overrides = swept(args.overrides) if sweeps else with_variant(resumed(args.overrides))
+    foreign = args.config_name or args.config_dir or args.config_path
+    if not (sweeps or args.hydra_help or args.shell_completion or foreign):
+        RunConfig.from_dict(compose(overrides))
+    sys.argv[1:] = [*flags, *overrides]
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://mlp_study.conf", config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(overrides, error) from error
+    except ValueError as error:
+        if "Config group override" not in str(error):  # else Hydra's, for a number where a choice's name belongs
+            raise
+        raise explain(overrides, error) from error
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR") if before is None else os.environ.update(HYDRA_FULL_ERROR=before)
+
+
+def _is_sweep_file(overrides: Sequence[str]) -> bool:
+    return any(override.startswith("+sweeps=") for override in overrides)
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """A sweep's overrides: ``sweep_dir`` holds for every sweeper and launcher; one experiment's variant is spelt out.
+
+    Several variants or experiments are spelt out by the project's sweeper, job by job.
+    """
+    own = [o.partition("=")[2] for o in overrides if o.startswith("sweep_dir=")]
+    hydras = any(o.startswith("hydra.sweep.dir=") for o in overrides)
+    given = [*sweeper_of(overrides), *overrides]
+    if not any("," in o or "(" in o for o in overrides if o.startswith(("+experiment=", "experiment"))):
+        given = with_variant(given)
+    return given if hydras or not own or own[-1] in ("", "null") else [*given, f"hydra.sweep.dir={own[-1]}"]
+
+
+def resumed(overrides: Sequence[str]) -> list[str]:
+    """``resume=FOLDER`` spelt out: the interrupted run's own overrides, in its own folder.
+
+    Raises:
+        ConfigError: the folder is no run's, or its run is finished.
+    """
+    from omegaconf import OmegaConf
+
+    folders = [
+        o.partition("=")[2] for o in overrides if o.startswith("resume=") and o not in ("resume=", "resume=null")
+    ]
+    if not folders:
+        return list(overrides)
+    folder = Path(_unquoted(folders[-1]))
+    recorded = folder / ".hydra" / "overrides.yaml"
+    if not recorded.is_file():
+        raise ConfigError(f"resume={folder} is no run's folder; it takes one that has .hydra/overrides.yaml in it")
+    if (folder / "result.json").is_file():
+        raise ConfigError(f"resume={folder}: that run is finished; its record is {folder / 'result.json'}")
+    own = [str(o) for o in OmegaConf.load(recorded) if not str(o).startswith("resume=")]
+    others = [o for o in overrides if not o.startswith("resume=")]
+    quoted = "'" + str(folder).replace("'", "\\'") + "'"  # its name may have what Hydra's grammar gives a meaning
+    return [*own, *others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
+
+
+def _unquoted(text: str) -> str:
+    """The text within the quotes that Hydra's grammar asks for where a value has spaces, commas or brackets."""
+    quote = text[:1]
+    whole = len(text) >= 2 and quote in ("'", '"') and text.endswith(quote)
+    return text[1:-1].replace(f"\\{quote}", quote) if whole else text

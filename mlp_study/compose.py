@@ -1,0 +1,191 @@
+"""From a command line's overrides to a plain config, through Hydra; and from Hydra's errors to one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from mlp_study.conf import store_plugin_configs
+from mlp_study.config import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
+from mlp_study.errors import ConfigError, no_such_option, unknown
+
+CONFIG_MODULE = "mlp_study.conf"
+YAML_GROUPS = ("experiment", "sweeps")  # the config groups that are files; the others come from the factor tables
+
+
+@lru_cache(maxsize=1)
+def register_groups() -> None:
+    """Give Hydra one config group per table, one config per entry, and the settings' defaults."""
+    from hydra.core.config_store import ConfigStore
+
+    store_plugin_configs()
+    store = ConfigStore.instance()
+    store.store(name="settings", node=default_settings())
+    for kind, table in GROUPS.items():
+        for name, entry in table.items():
+            options = {key: option.default for key, option in options_of(entry).items()}
+            store.store(group=kind, name=name, node={"name": name, **options})
+
+
+def yaml_choices(group: str) -> list[str]:
+    """The names of a group of YAML files, such as ``experiment``."""
+    folder = resources.files(CONFIG_MODULE) / group
+    return (
+        sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+        if folder.is_dir()
+        else []
+    )
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The plain resolved config that Hydra composes from command-line overrides.
+
+    Raises:
+        ConfigError: an override that Hydra cannot read or place; the message names the override.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_groups()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+            composed = hydra_compose("config", overrides=with_variant(overrides))
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a group's choice
+        raise explain(overrides, error) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def with_variant(overrides: Sequence[str]) -> list[str]:
+    """The overrides with an experiment's variant spelt out, placed before the user's own so that those win.
+
+    ``+experiment=raw_relu experiment.variant=relu_unit`` becomes the experiment followed by that variant's overrides.
+    Without a variant the experiment's first one is taken; with ``data=digits`` its changes for that data set come too.
+
+    Raises:
+        ConfigError: the experiment has no such variant, or several are asked for.
+    """
+    given = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    name = given.get("experiment")
+    if name is None or name not in yaml_choices("experiment"):
+        return list(overrides)
+    node = experiment(name)
+    variants: dict[str, list[str]] = node["variants"]
+    chosen = given.get("experiment.variant", next(iter(variants)))
+    if set(chosen.split(",")) <= set(variants) and chosen not in variants:
+        raise ConfigError(
+            f"experiment.variant={chosen}: a run takes one variant; "
+            f"python -m mlp_study.reproduce source={name} runs all"
+        )
+    if chosen not in variants:
+        raise unknown("experiment.variant", chosen, variants)
+    digits: list[str] = node.get("digits", []) if given.get("data") == "digits" else []
+    spelt = ("experiment=", "experiment.variant=")
+    rest = [o for o in overrides if not o.lstrip("+").startswith(spelt)]
+    return [f"+experiment={name}", *digits, *variants[chosen], *rest, f"++experiment.variant={chosen}"]
+
+
+def experiment(name: str) -> dict[str, Any]:
+    """The ``experiment`` node of ``conf/experiment/NAME.yaml``: its source, variants and published claims."""
+    from omegaconf import OmegaConf
+
+    text = (resources.files(CONFIG_MODULE) / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    node = OmegaConf.to_container(OmegaConf.create(text).experiment)
+    assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items()}
+
+
+def sweeper_of(overrides: Sequence[str]) -> list[str]:
+    """The sweeper that a file in ``sweeps/`` asks for, as an override: only the command line replaces the default."""
+    from omegaconf import OmegaConf
+
+    names = [o.partition("=")[2] for o in overrides if o.startswith("+sweeps=")]
+    if not names or names[-1] not in yaml_choices("sweeps") or any(o.startswith("hydra/sweeper=") for o in overrides):
+        return []
+    text = (resources.files(CONFIG_MODULE) / "sweeps" / f"{names[-1]}.yaml").read_text(encoding="utf-8")
+    file: Any = OmegaConf.create(text)
+    defaults = file.get("defaults", [])
+    key = "override /hydra/sweeper"
+    return [f"hydra/sweeper={entry[key]}" for entry in defaults if not isinstance(entry, str) and key in entry]
+
+
+def explain(overrides: Sequence[str], error: Exception) -> ConfigError:
+    """One line for Hydra's refusal of ``overrides``: the first unknown key or choice, else Hydra's words."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            return ConfigError(f"{text!r} is not an override; it takes key=value, such as activation=relu")
+    choices: dict[str, list[str]] = {}
+    for override in parsed:
+        if override.key_or_group in GROUPS:
+            choices[override.key_or_group] = list(map(str, _values(override)))
+    for override in parsed:
+        key = override.key_or_group
+        if key.split(".")[0] == "hydra" or "/" in key:
+            continue
+        found = _unknown_choice(key, _values(override)) or _unknown_key(key, choices)
+        if found:
+            return found
+        if override.is_sweep_override() and "multirun" in str(error):
+            return ConfigError(
+                f"{override.input_line}: several values make a sweep; add -m before the overrides, or quote one value"
+            )
+    groups = [o for o in parsed if o.key_or_group in GROUPS or "/" in o.key_or_group]
+    numbers = [str(o.input_line) for o in groups if any(isinstance(value, bool | int | float) for value in _values(o))]
+    if "Config group override" in str(error) and numbers:
+        return ConfigError(f"{', '.join(numbers)}: a group of the configuration takes the name of a choice, no number")
+    return ConfigError(str(error).splitlines()[0])
+
+
+def _values(override: Any) -> Iterator[Any]:
+    """The values that an override gives its key: one, or each of a choice sweep."""
+    from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+
+    value = override.value()
+    many: Iterable[Any] = value.list if isinstance(value, ChoiceSweep) else [value]
+    for one in many:
+        yield one.text if isinstance(one, QuotedString) else one
+
+
+def _unknown_choice(key: str, values: Iterable[Any]) -> ConfigError | None:
+    known: Iterable[str] = GROUPS[key] if key in GROUPS else yaml_choices(key) if key in YAML_GROUPS else ()
+    if not known:
+        return None
+    return next((unknown(key, value, known) for value in values if isinstance(value, str) and value not in known), None)
+
+
+def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | None:
+    section, _, option = key.partition(".")
+    settings = [name for name, _ in described_settings()]
+    if key in (*GROUPS, *SECTIONS, *settings, *YAML_GROUPS) or key.startswith("experiment."):
+        return None
+    if section in GROUPS and option:
+        defaults = {
+            "data": "digits",
+            "activation": "relu",
+            "init": "glorot_uniform",
+            "loss": "cross_entropy",
+            "optimizer": "sgd",
+        }
+        shared = (
+            [name.removeprefix("data.") for name in settings if name.startswith("data.")] if section == "data" else []
+        )
+        for name in choices.get(section, [defaults.get(section, "constant")]):
+            if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
+                return option_not_of(section, name, option)
+        return None
+    return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *YAML_GROUPS]))

@@ -1,0 +1,1 @@
+"""Images: the data sets, their files, the split, and what the network is fed."""

@@ -1,0 +1,198 @@
+"""Minibatches as indices: what each member sees in each step, drawn from its seed alone.
+
+Shape letters: R distinct orders (seeds), G distinct input streams (an order, a scale and a gain), N images,
+S minibatches in a block, B minibatch, I pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mlp_study.data.images import split
+from mlp_study.errors import ConfigError
+from mlp_study.factors.normalizers import NORMALIZERS
+from mlp_study.randomness import generator
+
+if TYPE_CHECKING:
+    from mlp_study.config import RunConfig
+    from mlp_study.data.images import ImageSet
+    from mlp_study.factors.normalizers import Transform
+
+BLOCK_STEPS = 50  # minibatches in a block: enough to make the Trainer's cost per block vanish
+BLOCK_WORK = 4_000  # member-steps in a block: a signal is answered within about a second
+BLOCK_BYTES = 64 * 2**20  # scaled pixels held for a block
+EVALUATION_BYTES = 64 * 2**20  # largest tensor of an evaluation chunk
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some steps' minibatches: indices [R, S, B] into the images of ``split``, and the first step's number."""
+
+    split: str
+    index_RSB: Tensor
+    first_step: int = 0
+
+
+Fitted = dict[tuple[int, str], Any]  # (split seed, scale) -> its Transform on the CPU
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """What makes two members see the same numbers: order of the images, split, scale and gain."""
+
+    seed: int
+    split_seed: int
+    scale: str
+    gain: float
+
+
+def stream_key(config: RunConfig) -> StreamKey:
+    """The input stream of a run."""
+    split_seed = config.seed if config.data.split_seed is None else config.data.split_seed
+    fixed = config.data.validation == "test"  # nothing is split off: all seeds train on the same images
+    order = 0 if config.data.batch_size == "full" and fixed else config.seed
+    return StreamKey(order, 0 if fixed else split_seed, config.data.scale, config.data.gain)
+
+
+class Feed:
+    """All input streams of a population on one device: images stay uint8, a minibatch is an index.
+
+    Args:
+        configs: one config a member, members of one stream next to each other, all with the same data set, validation
+            and batch size.
+        images: the data set.
+        fitted: normalizers that are fitted already; new ones are added.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
+        self.images, self.data = images, configs[0].data
+        self.keys = list(dict.fromkeys(stream_key(c) for c in configs))
+        counts = [sum(stream_key(c) == key for c in configs) for key in self.keys]
+        self.members, self.per_stream = len(configs), counts
+        self.orders = list(dict.fromkeys((key.seed, key.split_seed) for key in self.keys))
+        self.order_of_stream = [self.orders.index((key.seed, key.split_seed)) for key in self.keys]
+        self.pixels = {
+            "train": torch.as_tensor(images.train_images_NI),
+            "test": torch.as_tensor(images.test_images_NI),
+        }
+        self.labels = {"train": torch.as_tensor(images.train_labels_N), "test": torch.as_tensor(images.test_labels_N)}
+        self._splits = {s: self._split(s) for s in dict.fromkeys(order[1] for order in self.orders)}
+        self.transforms = self._fit({} if fitted is None else fitted)
+        self._stream_of_member = torch.repeat_interleave(torch.arange(len(self.keys)), torch.tensor(counts))
+        self._order_of_member = torch.tensor(self.order_of_stream)[self._stream_of_member]
+
+    @property
+    def train_size(self) -> int:
+        """Images in the training split, the same for every seed."""
+        return len(next(iter(self._splits.values()))[0])
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a minibatch, B."""
+        size = self.data.batch_size
+        return self.train_size if size == "full" else min(int(size), self.train_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Minibatches in an epoch; the last, partial one is kept, as Keras does."""
+        return -(-self.train_size // self.batch_size)
+
+    def train_index(self, key: StreamKey) -> Tensor:
+        """Indices of a stream's training split, [N]."""
+        return self._splits[key.split_seed][0]
+
+    def _split(self, seed: int) -> tuple[Tensor, Tensor]:
+        labels_N = self.labels["train"]
+        train, val = split(labels_N, self.data.validation, seed)
+        train, val = torch.as_tensor(train), torch.as_tensor(val)
+        if self.data.limit is not None:
+            if self.data.limit > len(train):
+                raise ConfigError(f"data.limit={self.data.limit} exceeds the {len(train)} images of the training split")
+            train = train[: self.data.limit]
+        return train, val
+
+    def _fit(self, fitted: Fitted) -> list[Transform]:
+        """Each stream's normalizer, fitted on its own training split only."""
+        for key in self.keys:
+            if (key.split_seed, key.scale) not in fitted:
+                train_NI = self.pixels["train"][self.train_index(key)]
+                fitted[key.split_seed, key.scale] = NORMALIZERS[key.scale].fit(train_NI)
+        return [fitted[key.split_seed, key.scale].with_gain(key.gain) for key in self.keys]
+
+    def to(self, device: torch.device | str) -> Feed:
+        """Move images, labels and transforms to a device, in place."""
+        self.pixels = {k: v.to(device) for k, v in self.pixels.items()}
+        self.labels = {k: v.to(device) for k, v in self.labels.items()}
+        self.transforms = [t.to(device) for t in self.transforms]
+        self._stream_of_member = self._stream_of_member.to(device)
+        self._order_of_member = self._order_of_member.to(device)
+        return self
+
+    def train_blocks(self, epoch: int) -> Iterator[Block]:
+        """One epoch's blocks; every seed has its own order of its own training split."""
+        if self.data.batch_size == "full":
+            index_RN = torch.stack([self._splits[split_seed][0] for _, split_seed in self.orders])
+            yield Block("train", index_RN[:, None])
+            return
+        orders = []
+        for seed, split_seed in self.orders:
+            train = self._splits[split_seed][0]
+            orders.append(train[torch.randperm(len(train), generator=generator(seed, "order", epoch))])
+        index_RN, size = torch.stack(orders), self.batch_size
+        whole = self.train_size // size
+        for first in range(0, whole, self._steps_per_block):
+            last = min(first + self._steps_per_block, whole)
+            yield Block("train", index_RN[:, first * size : last * size].view(len(orders), -1, size), first)
+        if whole * size < self.train_size:
+            yield Block("train", index_RN[:, None, whole * size :], whole)
+
+    @property
+    def _steps_per_block(self) -> int:
+        pixel_bytes = 4 * len(self.keys) * self.batch_size * self.pixels["train"].shape[1]
+        return max(1, min(BLOCK_STEPS, BLOCK_WORK // self.members, BLOCK_BYTES // pixel_bytes))
+
+    @property
+    def blocks_per_epoch(self) -> int:
+        """How many blocks ``train_blocks`` yields."""
+        whole = self.train_size // self.batch_size
+        return -(-whole // self._steps_per_block) + (whole * self.batch_size < self.train_size)
+
+    def evaluation_blocks(self, part: str, widest: int) -> list[Block]:
+        """The images of ``part`` (train, val or test) in chunks, for layers of up to ``widest`` units."""
+        where = "test" if part == "test" or (part == "val" and self.data.validation == "test") else "train"
+        if where == "test":
+            index_RN = torch.arange(len(self.labels["test"])).expand(len(self.orders), -1)
+        else:
+            index_RN = torch.stack([self._splits[split_seed][part == "val"] for _, split_seed in self.orders])
+        per_image = 4 * max(self.members * widest, len(self.keys) * self.pixels["train"].shape[1])
+        chunk = max(64, EVALUATION_BYTES // per_image)
+        return [Block(where, piece_RB[:, None]) for piece_RB in index_RN.split(chunk, dim=1)]
+
+    def inputs(self, block: Block, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+        """The scaled images of a block, [G, S, B, I].
+
+        Args:
+            block: which images.
+            dtype: the arithmetic of the weights.
+            out: memory to write them to; fresh pages for every block would cost more than the scaling itself.
+        """
+        index_RSB = block.index_RSB.to(self.pixels[block.split].device)
+        if out is None:
+            shape = (len(self.keys), *index_RSB.shape[1:], self.pixels["train"].shape[1])
+            out = torch.empty(shape, dtype=dtype, device=index_RSB.device)
+        raw: dict[int, Tensor] = {}
+        for order, transform, x_SBI in zip(self.order_of_stream, self.transforms, out, strict=True):
+            if order not in raw:
+                raw[order] = self.pixels[block.split].index_select(0, index_RSB[order].flatten())
+            transform.write(raw[order], x_SBI.view(raw[order].shape))
+        return out
+
+    def targets(self, block: Block) -> Tensor:
+        """Each member's labels, [K, S, B], int64."""
+        labels_RSB = self.labels[block.split][block.index_RSB.to(self.labels[block.split].device)]
+        return labels_RSB.expand(self.members, -1, -1) if len(self.orders) == 1 else labels_RSB[self._order_of_member]

@@ -1,0 +1,80 @@
+"""The LightningDataModule of a population: it yields blocks of minibatch indices, the images stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import LightningDataModule
+
+from mlp_study.data.blocks import Block, Feed, Fitted
+
+if TYPE_CHECKING:
+    from mlp_study.config import RunConfig
+    from mlp_study.data.images import ImageSet
+
+
+class _Blocks:
+    """A loader without a length: how many blocks there are changes when the population is compacted."""
+
+    def __init__(self, blocks: Callable[[], Iterator[Block]]) -> None:
+        self.blocks = blocks
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.blocks()
+
+
+class PopulationData(LightningDataModule):
+    """The input streams of a population.
+
+    Args:
+        configs: one config a member, members of one stream next to each other.
+        images: the data set.
+        widest: the most units of a layer, for the size of evaluation chunks.
+        fitted: normalizers that are fitted already.
+
+    Attributes:
+        feed: the streams of the members that are live now.
+        everyone: the streams of all members.
+        epochs_begun: the epochs whose blocks have been asked for; the next one's order follows from it.
+    """
+
+    def __init__(
+        self, configs: Sequence[RunConfig], images: ImageSet, widest: int, fitted: Fitted | None = None
+    ) -> None:
+        super().__init__()
+        self.configs, self.images, self.widest = list(configs), images, widest
+        self._fitted: Fitted = {} if fitted is None else fitted
+        self.everyone = self.feed = Feed(configs, images, self._fitted)
+        self.epochs_begun = 0
+        self._skipped: tuple[int, int] = (0, 0)
+
+    def skip(self, epoch: int, steps: int) -> None:
+        """The first ``steps`` steps of this epoch have been trained already."""
+        self._skipped = epoch, steps
+
+    def select(self, members: Sequence[int]) -> None:
+        """Feed only these members from now on."""
+        device = self.feed.labels["train"].device
+        self.feed = Feed([self.configs[k] for k in members], self.images, self._fitted).to(device)
+
+    def train_dataloader(self) -> _Blocks:
+        """Blocks of one epoch at each iteration."""
+        return _Blocks(self._next_epoch)
+
+    def _next_epoch(self) -> Iterator[Block]:
+        self.epochs_begun += 1  # at the first block, not before: the Trainer makes one iterator that it never uses
+        epoch, steps = self._skipped
+        skipped = steps if epoch == self.epochs_begun else 0
+        for block in self.feed.train_blocks(self.epochs_begun):
+            done = max(0, skipped - block.first_step)
+            if done < block.index_RSB.shape[1]:
+                yield Block(block.split, block.index_RSB[:, done:], block.first_step + done) if done else block
+
+    def val_dataloader(self) -> _Blocks:
+        """The validation images in chunks."""
+        return _Blocks(lambda: iter(self.feed.evaluation_blocks("val", self.widest)))
+
+    def test_dataloader(self) -> _Blocks:
+        """The test images in chunks, for every member."""
+        return _Blocks(lambda: iter(self.everyone.evaluation_blocks("test", self.widest)))

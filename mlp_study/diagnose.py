@@ -1,0 +1,113 @@
+"""Say why a network fails, before it is trained: python -m mlp_study.diagnose activation=relu data.scale=none.
+
+In Python, for a network of your own: ``mlp_study.diagnose(model, x, y, lr=0.01)``. This module can be called, so that
+the name means the same whether or not the command's module has been imported before.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.cli import guarded, help_text
+from mlp_study.compose import compose
+from mlp_study.config import RunConfig
+from mlp_study.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mlp_study.diagnosis.diagnosis import Diagnosis
+
+PURPOSE = """Say before training whether a network will learn, why not, and what would cure it.
+
+run=FOLDER diagnoses a trained run: its beginning against its end. --json prints everything for programs.
+--figure=FILE.png says where the figure goes (default: outputs/diagnose/RUN_ID.png), --figure=none draws none."""
+FLAGS = ("--json", "--figure", "--no-cures")
+
+
+def main(arguments: list[str]) -> None:
+    """Diagnose what the overrides describe, or a finished run, and print it."""
+    as_json = "--json" in arguments
+    overrides = [a for a in arguments if not a.startswith("--")]
+    for flag in (a for a in arguments if a.startswith("--")):
+        if flag.partition("=")[0] not in FLAGS:
+            raise ConfigError(f"{flag} is unknown; diagnose takes {', '.join(FLAGS)} and key=value overrides")
+    folders = [o.partition("=")[2] for o in overrides if o.startswith("run=")]
+    if folders and len(overrides) > 1:
+        raise ConfigError(f"run={folders[-1]} is diagnosed with its own configuration; it takes no other overrides")
+    if folders:
+        _diagnose_run(Path(folders[-1]), as_json)
+        return
+    config = RunConfig.from_dict(compose(overrides))
+    _diagnose(config, as_json, _figure_path(config, arguments), cures="--no-cures" not in arguments)
+
+
+def _figure_path(config: RunConfig, arguments: list[str]) -> Path | None:
+    given = [a.partition("=")[2] for a in arguments if a.startswith("--figure")]
+    if given and given[-1] == "none":
+        return None
+    return Path(given[-1]) if given and given[-1] else Path("outputs") / "diagnose" / f"{config.run_id}.png"
+
+
+def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: bool) -> None:
+    from rich.console import Console
+
+    from mlp_study.diagnosis.diagnosis import diagnose_config
+    from mlp_study.diagnosis.panel import as_dict, print_panel
+    from mlp_study.records.run_folder import json_text
+
+    found = diagnose_config(config, cures=cures)
+    drawn = _draw(config, found, figure) if figure else None
+    if as_json:
+        sys.stdout.write(json_text({**as_dict(found), "figure": str(drawn) if drawn else None}))
+        return
+    print_panel(found, Console())
+    if drawn:
+        print(f"figure: {drawn}")
+
+
+def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:
+    from mlp_study.diagnosis.diagnosis import preactivations
+    from mlp_study.figures.preactivations import preactivation_histograms
+    from mlp_study.figures.style import save_png
+
+    title = f"{config.activation.name}, scale {config.data.scale}: {found.verdict.outcome}"
+    layers = [z_OB.numpy() for z_OB in preactivations(config)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save_png(preactivation_histograms(layers, config.activation.name, config.activation.options, title), path)
+
+
+def _diagnose_run(folder: Path, as_json: bool) -> None:
+    from rich.console import Console
+
+    from mlp_study.diagnosis.history import history_of, print_history
+    from mlp_study.records.run_folder import json_text, load_run
+
+    found = history_of(load_run(folder))
+    if as_json:
+        sys.stdout.write(json_text(found))
+    else:
+        print_history(found, Console())
+
+
+class _Callable(ModuleType):
+    """A module that can be called."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, lr: float | None = None, **options: Any) -> Diagnosis:
+        """See mlp_study.diagnosis.network.diagnose_network."""
+        from mlp_study.diagnosis.network import diagnose_network
+
+        return diagnose_network(model, x, y, lr, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+
+if __name__ == "__main__":
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text("diagnose", PURPOSE))
+    else:
+        guarded(lambda: main(sys.argv[1:]))

@@ -1,0 +1,240 @@
+"""A user's own network: any nn.Module made of Linear and activation layers, diagnosed like a configuration's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlp_study.config import Choice, RunConfig
+from mlp_study.data.module import PopulationData
+from mlp_study.diagnosis.cures import candidates
+from mlp_study.diagnosis.diagnosis import SEEN, Diagnosis, by_shape, examined
+from mlp_study.diagnosis.layers import layers_of
+from mlp_study.errors import ConfigError, DataError
+from mlp_study.factors.normalizers import AffineTransform
+from mlp_study.model import PopulationMLP, Slice
+from mlp_study.probes.verdict import Glimpse
+from mlp_study.training.lookahead import INITIAL, STEPS, watch
+from mlp_study.training.module import PopulationModule
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A user's tensors in the place of a data set's images."""
+
+    train_images_NI: Tensor
+    train_labels_N: Tensor
+    classes: tuple[str, ...]
+    name: str = "x"
+
+    @property
+    def test_images_NI(self) -> Tensor:
+        """One is enough: a diagnosis looks at training data only."""
+        return self.train_images_NI[:1]
+
+    @property
+    def test_labels_N(self) -> Tensor:
+        """See ``test_images_NI``."""
+        return self.train_labels_N[:1]
+
+
+class UserMLP(PopulationMLP):
+    """Copies of one user's network: its own weights, and an activation of its own in each layer."""
+
+    def __init__(
+        self,
+        configs: Sequence[RunConfig],
+        per_stream: Sequence[int],
+        linears: Sequence[nn.Linear],
+        choices: Sequence[Choice],
+    ) -> None:
+        super().__init__(configs, linears[0].in_features, linears[-1].out_features, per_stream, draw=False)
+        self.choices = list(choices)
+        for layer, linear in enumerate(linears):
+            self.weights[layer].data[:] = linear.weight.detach()
+            bias: Tensor | None = linear.bias
+            if bias is not None:
+                self.biases[layer].data[:] = bias.detach()[:, None]
+            else:
+                self.biases[layer].register_hook(torch.zeros_like)  # a bias that is not there stays at zero
+
+    def slices_in(self, layer: int) -> list[Slice]:
+        """See PopulationMLP: here the same for all members, but another one in each layer."""
+        choice = self.choices[layer]
+        return [Slice(0, self.K, choice.name, dict(choice.options))]
+
+
+def diagnose_network(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    lr: float | None = None,
+    *,
+    optimizer: str = "sgd",
+    loss: str = "cross_entropy",
+    batch_size: int = 32,
+    epochs: int = 10,
+    steps: int = STEPS,
+    **options: Any,
+) -> Diagnosis:
+    """Why will, or won't, this network learn these data?
+
+    Args:
+        model: Linear and activation layers, called one after the other; it is left as it is.
+        x: inputs [N, ...], as the model gets them; they are flattened to [N, I].
+        y: classes [N], int64 from 0.
+        lr: the learning rate that you train with.
+        optimizer: your optimizer's name here, such as ``sgd``, ``momentum`` or ``adam``.
+        loss: your loss's name here; the model's outputs are taken as logits.
+        batch_size: of your minibatches.
+        epochs: how long you would train.
+        steps: of the look-ahead.
+        options: further options of the optimizer, such as ``momentum=0.9``.
+
+    Raises:
+        ConfigError: a layer that is not supported, lr missing or out of range, an unknown name.
+        DataError: x and y have wrong shapes or types, or x is not finite.
+    """
+    began = time.perf_counter()
+    if lr is None:
+        raise ConfigError(
+            "lr is missing; diagnose takes the learning rate that you train with: diagnose(model, x, y, lr=0.01)"
+        )
+    x_NI, y_N = _checked_data(x, y)
+    linears, choices = layers_of(model, x[:2])
+    arrays = Arrays(x_NI, y_N, tuple(map(str, range(linears[-1].out_features))))
+    _check_fit(linears, arrays)
+    config = _config(
+        linears, choices, {"name": optimizer, "lr": lr, **options}, loss, min(batch_size, len(x_NI)), epochs
+    )
+    fitted = _transforms(x_NI)
+
+    def ahead(configs: Sequence[RunConfig], steps: int, **look: Any) -> list[Glimpse]:
+        return by_shape(configs, lambda group: _watch(group, arrays, fitted, linears, choices, steps, **look))
+
+    [glimpse] = ahead([config], steps, initial=INITIAL, whole=True)
+    described = _described(x_NI, linears, choices, config)
+    changes = [
+        (change, why)
+        for change, why in candidates(config, glimpse)
+        if set(change) <= {"data.scale", "optimizer.lr", "optimizer", "loss"}
+        and change.get("data.scale") in (None, *_SPELT)
+    ]
+    return examined(
+        described, config, glimpse, ahead, began, changes=changes, spell=lambda change: _spelt(change, x_NI)
+    )
+
+
+def _described(
+    x_NI: Tensor, linears: Sequence[nn.Linear], choices: Sequence[Choice], config: RunConfig
+) -> dict[str, Any]:
+    """The network, its data and its training in words."""
+    sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    return {
+        "data": f"{len(x_NI)} examples of {x_NI.shape[1]} inputs from {x_NI.min():.4g} to {x_NI.max():.4g}",
+        "network": f"{'-'.join(map(str, sizes))}, {', '.join(choice.name for choice in choices)}",
+        "training": f"{config.optimizer.name} lr {config.optimizer.options['lr']:g}, batch {config.data.batch_size}, "
+        f"{config.loss.name}, {config.trainer.max_epochs} epochs",
+    }
+
+
+def _watch(
+    configs: Sequence[RunConfig],
+    arrays: Arrays,
+    fitted: dict[tuple[int, str], AffineTransform],
+    linears: Sequence[nn.Linear],
+    choices: Sequence[Choice],
+    steps: int,
+    **look: Any,
+) -> list[Glimpse]:
+    stand_in: Any = arrays  # has what the feed reads of an ImageSet, with inputs that are no bytes
+    data = PopulationData(configs, stand_in, max(linear.out_features for linear in linears), dict(fitted))
+    module = PopulationModule(data)
+    module.mlp = UserMLP(configs, data.feed.per_stream, linears, choices)
+    return watch(module, steps, seen=SEEN, **{"initial": (), **look})
+
+
+def _checked_data(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Inputs flattened to float32 [N, I], and classes as int64 [N]."""
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    if x.ndim < 2 or len(x) == 0:
+        raise DataError(f"x has shape {list(x.shape)}; it takes examples of at least one input each, [N, I]")
+    if y.shape != (len(x),):
+        raise DataError(f"y has shape {list(y.shape)}; for x of {list(x.shape)} it takes one class each, [{len(x)}]")
+    if y.is_floating_point() or y.dtype == torch.bool or int(y.min()) < 0:
+        raise DataError(f"y is {y.dtype} from {y.min().item()}; it takes classes as whole numbers from 0")
+    x_NI = x.detach().flatten(1).to("cpu", torch.float32)
+    bad = int((~x_NI.isfinite()).any(1).sum())
+    if bad:
+        raise DataError(f"x has NaN or infinity in {bad} of its {len(x_NI)} examples; it takes finite numbers")
+    return x_NI, y.to("cpu", torch.int64)
+
+
+def _check_fit(linears: Sequence[nn.Linear], arrays: Arrays) -> None:
+    inputs, largest = arrays.train_images_NI.shape[1], int(arrays.train_labels_N.max())
+    if inputs != linears[0].in_features:
+        raise DataError(f"x has {inputs} inputs an example; the model's first layer takes {linears[0].in_features}")
+    if largest >= len(arrays.classes):
+        raise DataError(
+            f"y has the class {largest}; the model's {len(arrays.classes)} outputs take 0 to {len(arrays.classes) - 1}"
+        )
+
+
+def _config(
+    linears: Sequence[nn.Linear],
+    choices: Sequence[Choice],
+    optimizer: dict[str, Any],
+    loss: str,
+    batch_size: int,
+    epochs: int,
+) -> RunConfig:
+    """A config that trains such a network; data and initializer stand in for the user's own."""
+    return RunConfig.from_dict(
+        {
+            "activation": {"name": choices[0].name, **choices[0].options},
+            "init": "torch_default",
+            "loss": loss,
+            "optimizer": optimizer,
+            "schedule": "constant",
+            "data": {"name": "digits", "scale": "none", "batch_size": batch_size, "validation": "test"},
+            "model": {"widths": [linear.out_features for linear in linears[:-1]]},
+            "trainer": {"max_epochs": epochs},
+        }
+    )
+
+
+_SPELT = ("unit", "standard")
+
+
+def _transforms(x_NI: Tensor) -> dict[tuple[int, str], AffineTransform]:
+    """The inputs as they are, and the scales that cures try."""
+    mean, deviation = float(x_NI.mean()), float(x_NI.std(correction=0))
+    return {
+        (0, "none"): AffineTransform(),
+        (0, "unit"): AffineTransform(0.0, 1 / max(float(x_NI.abs().max()), 1e-30)),
+        (0, "standard"): AffineTransform(mean, 1 / max(deviation, 1e-30)),
+    }
+
+
+def _spelt(change: Mapping[str, Any], x_NI: Tensor) -> tuple[str, ...]:
+    """A cure as Python."""
+    scales = {
+        "unit": f"x = x / {float(x_NI.abs().max()):.4g}",
+        "standard": f"x = (x - {float(x_NI.mean()):.4g}) / {float(x_NI.std(correction=0)):.4g}",
+    }
+    words = []
+    for key, value in change.items():
+        name = key.rpartition(".")[2]
+        words.append(
+            scales[value]
+            if key == "data.scale"
+            else f"{name}={value:g}"
+            if isinstance(value, float)
+            else f"{name}={value!r}"
+        )
+    return tuple(words)

@@ -1,0 +1,62 @@
+"""The errors a user meets: one clear line each, printed without a traceback by the commands."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StudyError(Exception):
+    """Something the user can mend. Its message is one line: the option or file, what was found, what is taken."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class ConfigError(StudyError):
+    """A configuration that names something unknown or asks for something impossible."""
+
+
+class DataError(StudyError):
+    """Images or labels that are missing, damaged or contradict each other."""
+
+
+class Interrupted(StudyError):
+    """The user or the scheduler asked to stop; what was finished is recorded."""
+
+    code = 130  # the command's exit code, as a shell's after Ctrl-C
+
+
+class Preempted(Interrupted):
+    """SIGUSR1 or SIGUSR2: the scheduler wants the machine back; the same command, started again, goes on."""
+
+    code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+def nearest_first(name: str, choices: Iterable[str]) -> list[str]:
+    """All choices, those that resemble ``name`` first."""
+    known = list(choices)
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    return close + [choice for choice in known if choice not in close]
+
+
+def unknown(option: str, got: object, choices: Iterable[str]) -> ConfigError:
+    """The error for a name outside a fixed set of choices, nearest match first.
+
+    >>> str(unknown("activation", "rellu", ["tanh", "relu"]))
+    "activation='rellu' is unknown; did you mean 'relu'? It takes one of: relu, tanh"
+    """
+    ordered = nearest_first(str(got), choices)
+    close = difflib.get_close_matches(str(got).lower(), ordered, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? It" if close else "it"
+    return ConfigError(f"{option}={got!r} is unknown; {hint} takes one of: {', '.join(ordered)}")
+
+
+def no_such_option(option: str, takes: Iterable[str], where: str = "") -> ConfigError:
+    """The error for a key that does not exist, nearest match first.
+
+    >>> str(no_such_option("seeed", ["data", "seed"]))
+    "seeed: no such option; did you mean 'seed'? It takes one of: seed, data"
+    """
+    text = str(unknown("", option, takes)).split("; ", 1)[1] if list(takes) else "it takes none"
+    return ConfigError(f"{option}: no such option{where}; {text}")

@@ -1,0 +1,1 @@
+"""The study's factors: activations, initializers, losses, normalizers, optimizers and schedules, one table each."""

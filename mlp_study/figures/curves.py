@@ -1,0 +1,145 @@
+"""Learning curves: loss and accuracy against epochs, of one run or of many with intervals over seeds."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.figures.style import COLOURS, LINE, MARKERS, Sheet, entries_across, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL = 4.5  # inches
+STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and filled: also told apart in a single epoch
+    "train": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
+    "val": {"linestyle": "-", "marker": "o", "markersize": 3.5},
+}
+UNITS = {"loss": "loss (mean per image)", "accuracy": "accuracy (share of images)"}
+
+
+def learning_curves(
+    curves: pd.DataFrame,
+    by: str | None = None,
+    metrics: Sequence[str] = ("loss", "accuracy"),
+    title: str = "",
+    validation: str = "validation",
+) -> Figure:
+    """Training (dashed) and validation (solid) curves, one panel a metric.
+
+    Args:
+        curves: rows of ``curves.csv`` (``epoch``, ``train/loss``, ...), those of several runs below each other. Rows of
+            one group and epoch are seeds: the line is their mean, the band its 95 % interval (Student's t).
+        by: the column that groups runs, such as ``activation``: one colour and marker a group. None: one group.
+        metrics: the panels, of ``loss`` and ``accuracy``.
+        title: above it all.
+        validation: what the solid lines are called; ``test`` where the test set validates.
+    """
+    from matplotlib.lines import Line2D
+
+    groups = [("", curves)] if by is None else [(str(name), rows) for name, rows in curves.groupby(by, sort=False)]
+    seeds = [int(rows["epoch"].value_counts().max()) if len(rows) else 0 for _, rows in groups]
+    # The second round through the colours has other markers.
+    looks = [(COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i in range(len(groups))]
+    names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
+    width = PANEL * len(metrics)
+    rows = -(-len(names) // entries_across(names, width)) if names else 0
+    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics))
+    if names:
+        look = zip(names, looks, strict=True)
+        sheet.legend([Line2D([], [], color=c, marker=m, markersize=4, label=name) for name, (c, m) in look])
+    words = {"train": "training", "val": validation}
+    sheet.legend([Line2D([], [], color="0.3", **STYLES[part], label=words[part]) for part in STYLES])
+    last = float(curves["epoch"].max()) if len(curves) else 1.0
+    for place, metric in enumerate(metrics):
+        axes = sheet.panel(PANEL * place + 0.78, PANEL * (place + 1) - 0.15, below=0.5, above=0.08)
+        axes.set_xlim(min(1.0, last) - 0.02 * last - 0.2, 1.02 * last + 0.2)
+        for (_, table), (colour, marker) in zip(groups, looks, strict=True):
+            _draw_group(axes, table, metric, colour, marker)
+        axes.set_xlabel("epoch (passes over the training images)")
+        axes.set_ylabel(UNITS.get(metric, metric))
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        plain(axes)
+        _scale(axes, metric)
+    return sheet.figure
+
+
+def _draw_group(axes: Axes, rows: pd.DataFrame, metric: str, colour: str, marker: str) -> None:
+    """One group's two lines, with bands where it has several runs, and a cross where a loss stopped being finite."""
+    import numpy as np
+
+    for part, style in STYLES.items():
+        name = f"{part}/{metric}"
+        if name not in rows:
+            continue
+        epochs, mean, half, lost = mean_and_interval(rows, name)
+        every = max(1, len(epochs) // 20)
+        axes.plot(epochs, mean, color=colour, linewidth=1.4, markevery=every, **{**style, "marker": marker})
+        if (half > 0).any():
+            low, high = limits(metric)
+            ends = np.clip(mean - half, low, None), np.clip(mean + half, None, high)
+            axes.fill_between(epochs, *ends, color=colour, alpha=0.18, linewidth=0)
+        if lost and len(epochs):
+            axes.plot(epochs[-1:], mean[-1:], "x", color=colour, markersize=10, markeredgewidth=2)
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """What a metric cannot be below and above, where its interval ends too."""
+    return (0.0, 1.0) if metric == "accuracy" else (0.0, float("inf"))
+
+
+def mean_and_interval(rows: pd.DataFrame, name: str) -> tuple[Any, Any, Any, bool]:
+    """Epochs, mean over runs, half of its 95 % interval, and whether a value was lost to a loss that is not finite.
+
+    The interval is t(0.975, n - 1) * s / sqrt(n) with the sample deviation s of the n finite values; 0 for n = 1. A
+    value that was not measured in an epoch (NaN beside a finite training loss) is not lost.
+    """
+    import numpy as np
+
+    values, loss = (rows[column].to_numpy(dtype=float) for column in (name, "train/loss"))
+    finite = np.isfinite(values)
+    epochs, place, count = np.unique(rows["epoch"].to_numpy()[finite], return_inverse=True, return_counts=True)
+    mean = np.bincount(place, values[finite], len(epochs)) / count
+    half = np.zeros(len(epochs))
+    if (count > 1).any():
+        stdtrit = importlib.import_module("scipy.special").stdtrit  # comes with scikit-learn, without type stubs
+        squares = np.bincount(place, (values[finite] - mean[place]) ** 2, len(epochs))
+        freedom = np.maximum(count - 1, 1)
+        half = stdtrit(freedom, 0.975) * np.sqrt(squares / freedom / count)
+    return epochs, mean, half, bool((~finite & (~np.isnan(values) | ~np.isfinite(loss))).any())
+
+
+def _scale(axes: Axes, metric: str) -> None:
+    """A loss that spans more than two decades is read on a logarithmic axis; accuracies end at 0 and 1."""
+    import numpy as np
+
+    lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+    values = np.concatenate([*lines, np.zeros(0)])
+    if not len(values):
+        axes.text(0.5, 0.5, "nothing finite to show", ha="center", va="center", transform=axes.transAxes, color="0.35")
+        axes.set_yticks([])
+        return
+    if metric == "loss" and 0 < values.min() < values.max() / 100:
+        axes.set_yscale("log")
+    elif metric == "loss":
+        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+    elif metric == "accuracy":
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.02), max(min(high, 1.02), 0.02))
+
+
+def _caption(seeds: list[int], curves: pd.DataFrame, metrics: Sequence[str]) -> str:
+    import numpy as np
+
+    shown = [name for name in curves if str(name).split("/")[-1] in metrics]
+    # an epoch without validation has no number, which is no loss: only a training loss is there every epoch
+    trained = curves.get("train/loss", curves[shown[:0]]).to_numpy(dtype=float)
+    lost = bool(np.isinf(curves[shown].to_numpy(dtype=float)).any() or np.isnan(trained).any())
+    several = max(seeds, default=0) > 1
+    text = (
+        "Mean over n seeds; band: its 95 % interval." if several else f"n = {sum(seeds)} run{'s' * (sum(seeds) != 1)}."
+    )
+    return text + (" Cross: from there on a loss is not finite." if lost else "")

@@ -1,0 +1,177 @@
+"""A run's own figures, drawn in companion processes: matplotlib's import overlaps with the run's own imports."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import itertools
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.figures.curves import learning_curves
+from mlp_study.figures.images import first_layer_weights, prediction_grid
+from mlp_study.figures.style import save_png
+from mlp_study.records.companion import Companion, Message, serve_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from mlp_study.data.images import ImageSet
+
+MAX_STARTS = 3  # processes that keep ending are not started again
+SHOWN = 96  # test images in the prediction grid, as the source `sixteen_units` shows them
+
+
+class Painters:
+    """Two companion processes: a run's figures take half as long, and are over before the run's last words."""
+
+    def __init__(self) -> None:
+        self.reset()
+        atexit.register(self.close)
+        os.register_at_fork(after_in_child=self.reset)  # the companions are the parent's
+
+    def reset(self) -> None:
+        """Forget the companions and what they were asked for."""
+        self._companions: list[Companion] = []
+        self._starts = 0
+        self._pending: dict[int, Future[Path]] = {}
+        self._keys = itertools.count()
+
+    def prepare(self) -> None:
+        """Start them now, so that matplotlib's import overlaps with this process's own imports."""
+        if not self._companions and self._starts < MAX_STARTS:
+            self._starts += 1
+            self._companions = [Companion("mlp_study.figures.run", self._hear, self._lose) for _ in range(2)]
+            for companion in self._companions:
+                companion.send({"do": "prepare"})
+
+    def draw(self, path: Path, what: str, **arguments: Any) -> Future[Path]:
+        """The PNG of one of ``FIGURES`` with these arguments, in a while."""
+        self.prepare()
+        key, future = next(self._keys), Future[Path]()
+        if not self._companions:
+            future.set_exception(RuntimeError("the drawing process keeps ending early"))
+            return future
+        self._pending[key] = future
+        companion = self._companions[what == "predictions"]
+        companion.send({"do": "draw", "key": key, "path": str(path), "what": what, "arguments": arguments})
+        return future
+
+    def close(self) -> None:
+        """End the processes; what they were asked for is still drawn."""
+        for companion in self._companions:
+            companion.close(5.0 if self._pending else 0.5)
+
+    def _hear(self, reply: Message) -> None:
+        future = self._pending.pop(reply["key"], None)
+        if future and reply["event"] == "drawn":
+            future.set_result(Path(reply["path"]))
+        elif future:
+            future.set_exception(RuntimeError(reply["why"]))
+
+    def _lose(self, why: str) -> None:
+        companions, self._companions = self._companions, []
+        for companion in companions:
+            companion.kill()
+        for key in list(self._pending):
+            if future := self._pending.pop(key, None):
+                future.set_exception(RuntimeError(why))
+
+
+_painters = Painters()
+
+
+class RunFigures:
+    """Draws ``figures/curves.png``, ``weights.png`` and ``predictions.png`` of finished runs; a recorder's ``draw``.
+
+    Args:
+        images: the data set that the runs were trained on.
+        validation: what the validation curves are called; ``test`` where the test set validates.
+    """
+
+    def __init__(self, images: ImageSet, validation: str = "validation") -> None:
+        self._size = {"height": images.height, "width": images.width}
+        self._shown = {
+            "images_NI": images.test_images_NI[:SHOWN].numpy(),
+            "labels_N": images.test_labels_N[:SHOWN].numpy(),
+            "classes": images.classes,
+        }
+        self._validation = validation
+
+    @staticmethod
+    def prepare() -> None:
+        """Start the drawing processes now; called before the slow imports of a run."""
+        _painters.prepare()
+
+    def __call__(
+        self,
+        folder: Path,
+        title: str,
+        curves: Sequence[dict[str, float]],
+        weight_OI: Tensor | None,
+        predictions_N: Tensor | None,
+    ) -> Future[dict[str, Path]]:
+        """The PNGs by name, in a while; the future holds the error if one could not be drawn."""
+        asked: dict[str, dict[str, Any]] = {"curves": {"curves": list(curves), "validation": self._validation}}
+        if weight_OI is not None:
+            asked["weights"] = {"weight_OI": weight_OI.float().numpy(), **self._size}
+        if predictions_N is not None:
+            asked["predictions"] = {"predictions_N": predictions_N[:SHOWN].numpy(), **self._shown, **self._size}
+        futures = {
+            name: _painters.draw(folder / "figures" / f"{name}.png", name, title=title, **arguments)
+            for name, arguments in asked.items()
+        }
+        return gathered(futures)
+
+
+def gathered(futures: dict[str, Future[Path]]) -> Future[dict[str, Path]]:
+    """One future for all, done when the last is; it fails with the first failure."""
+    whole: Future[dict[str, Path]] = Future()
+
+    def done(_: Future[Path]) -> None:
+        if all(future.done() for future in futures.values()) and not whole.done():
+            errors = [error for future in futures.values() if (error := future.exception())]
+            if errors:
+                whole.set_exception(errors[0])
+            else:
+                whole.set_result({name: future.result() for name, future in futures.items()})
+
+    for future in futures.values():
+        future.add_done_callback(done)
+    return whole
+
+
+def _draw_curves(curves: list[dict[str, float]], **arguments: Any) -> Any:
+    import pandas as pd
+
+    return learning_curves(pd.DataFrame(curves), **arguments)
+
+
+FIGURES: dict[str, Callable[..., Any]] = {
+    "curves": _draw_curves,
+    "weights": first_layer_weights,
+    "predictions": prediction_grid,
+}
+
+
+def handle(message: Message, reply: Callable[[Message], None]) -> None:
+    """In the companion: draw one figure and say where it lies, or why it does not."""
+    if message["do"] == "prepare":
+        for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"):
+            importlib.import_module(slow)
+        return
+    try:
+        path = save_png(FIGURES[message["what"]](**message["arguments"]), Path(message["path"]))
+        reply({"event": "drawn", "key": message["key"], "path": str(path)})
+    except Exception as error:
+        reply({"event": "failed", "key": message["key"], "why": f"{message['what']}: {error}"})
+
+
+def serve() -> None:
+    """Entry point of the companions."""
+    serve_with(handle, lambda: None, nice=5)  # a finished run waits for them

@@ -1,0 +1,179 @@
+"""Figures of a whole study: a map of two factors, a phase diagram, combinations with intervals, shares of variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.figures.style import COLOURS, WRONG, Sheet, plain, text_on
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_BARS = 30
+LETTER = 0.09  # inches: a letter's width at the size of tick labels, with room to spare
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is known about one combination: mean, sample deviation (NaN of one run), number of runs, and a mark.
+
+    Attributes:
+        mean: of the runs.
+        deviation: of the runs; NaN if there is only one.
+        n: runs.
+        mark: why they failed, in words; empty if they did not.
+        half: half of the mean's 95 % interval; NaN of one run.
+    """
+
+    mean: float
+    deviation: float
+    n: int
+    mark: str = ""
+    half: float = math.nan
+
+
+def value_map(
+    cells: Mapping[tuple[str, str], Cell],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    names: tuple[str, str],
+    value: str,
+) -> Figure:
+    """Mean, deviation, n and the mark of failure of each combination of two factors; colour is the mean, 0 to 1.
+
+    Args:
+        cells: by the values of both factors.
+        rows: values of the first factor, top to bottom.
+        columns: of the second, left to right.
+        names: of the two factors.
+        value: what is shown, with its unit.
+    """
+    left, column_width = _margin(rows), max(1.15, 0.25 + LETTER * max(map(len, columns)))
+    wide, high = (
+        max(4.6, left + column_width * len(columns) + 1.0),
+        max(0.55 * len(rows), LETTER * len(names[0])) + 0.75,
+    )
+    count = sum(cell.n for cell in cells.values())
+    caption = f"Mean ± standard deviation over n runs; in words: how they failed. n = {count} runs in all."
+    sheet = Sheet(wide, high, value, caption)
+    axes = sheet.panel(left, wide - 0.85, below=0.5, above=0.05)
+    bar = sheet.panel(wide - 0.7, wide - 0.55, below=0.5, above=0.05)
+    means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
+    shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    axes.figure.colorbar(shown, cax=bar)
+    for (row, column), cell in cells.items():
+        lines = [
+            ("–" if math.isnan(cell.mean) else f"{cell.mean:.3f}")
+            + ("" if math.isnan(cell.deviation) else f" ± {cell.deviation:.3f}"),
+            f"n = {cell.n}",
+        ]
+        text = "\n".join([*lines, cell.mark] if cell.mark else lines)
+        place = (columns.index(column), rows.index(row))
+        colour = text_on(shown.cmap(cell.mean) if math.isfinite(cell.mean) else "white")  # the scale is 0 to 1
+        axes.text(*place, text, ha="center", va="center", fontsize=7, color=colour, parse_math=False)
+    _ticks(axes, columns, rows, names)
+    return sheet.figure
+
+
+def _margin(rows: Sequence[str]) -> float:
+    """Inches that the rows' names and their factor's take."""
+    return 0.55 + LETTER * max(map(len, rows))
+
+
+def _ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str], names: tuple[str, str]) -> None:
+    every = max(1, len(columns) // 12)
+    axes.set_xticks(range(0, len(columns), every), list(columns)[::every], parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    axes.set_xlabel(names[1], parse_math=False)
+    axes.set_ylabel(names[0], parse_math=False)
+
+
+def phase_diagram(
+    cells: Mapping[tuple[str, str], Cell],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    names: tuple[str, str],
+    value: str,
+    index: Mapping[tuple[str, str], float] | None = None,
+) -> Figure:
+    """The mean over two continuous factors, and the line where the stability index is 1.
+
+    Args:
+        cells: by the values of both factors.
+        rows: values of the first factor, ascending; they are drawn upwards, equally far apart.
+        columns: of the second, left to right.
+        names: of the two factors.
+        value: what is shown, with its unit.
+        index: sharpness at initialisation over the optimizer's threshold; None: not recorded.
+    """
+    import numpy as np
+
+    known = index is not None and len(rows) > 1 and len(columns) > 1
+    told = "Line: sharpness at initialisation meets the optimizer's limit." if known else "Sharpness was not recorded."
+    left, across = _margin(rows), max(4.1, (0.15 + LETTER * max(map(len, columns))) * min(len(columns), 12))
+    sheet = Sheet(left + across + 1.1, 4.4, value, f"{told} n = {sum(cell.n for cell in cells.values())} runs.")
+    axes = sheet.panel(left, left + across, below=0.5, above=0.05)
+    bar = sheet.panel(left + across + 0.15, left + across + 0.3, below=0.5, above=0.05)
+    means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
+    shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto", origin="lower")
+    axes.figure.colorbar(shown, cax=bar)
+    if index is not None and known:
+        logs = np.array(
+            [[math.log10(i) if (i := index.get((r, c), 0.0)) > 0 else math.nan for c in columns] for r in rows]
+        )
+        if (logs < 0).any() and (logs > 0).any():
+            axes.contour(logs, levels=[0.0], colors=[WRONG], linewidths=2.5)
+    _ticks(axes, columns, rows, names)
+    return sheet.figure
+
+
+def combinations(cells: Mapping[str, Cell], value: str, least: float = -math.inf) -> Figure:
+    """A dot and its 95 % interval for each combination, smallest first; of many the thirty smallest.
+
+    Args:
+        cells: by the combination in words.
+        value: what the axis shows, with its unit.
+        least: what the value cannot be below, where intervals end.
+    """
+    some = sorted((item for item in cells.items() if item[1].n), key=lambda item: item[1].mean)[:MOST_BARS]
+    left = 0.3 + 0.08 * max((len(name) for name, _ in some), default=1)
+    more = "" if len(some) == len(cells) else f" {len(some)} of {len(cells)} combinations."
+    runs = sum(cell.n for cell in cells.values())
+    sheet = Sheet(
+        left + 4.2, 0.24 * len(some) + 0.7, "", f"Mean and its 95 % interval over seeds, n = {runs} runs.{more}"
+    )
+    axes = sheet.panel(left, left + 4.0, below=0.45, above=0.05)
+    halves = [0.0 if math.isnan(cell.half) else cell.half for _, cell in some]
+    below = [min(half, cell.mean - least) for half, (_, cell) in zip(halves, some, strict=True)]
+    style: dict[str, Any] = {"fmt": "D", "color": COLOURS[0], "markersize": 4, "capsize": 2}
+    axes.errorbar([c.mean for _, c in some], range(len(some)), xerr=[below, halves], **style)
+    axes.set_yticks(range(len(some)), [name for name, _ in some], fontsize=8, parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel(value)
+    plain(axes)
+    return sheet.figure
+
+
+def importance_bars(shares: Sequence[tuple[str, float]], value: str, n: int) -> Figure:
+    """The part of the variance that each term explains.
+
+    Args:
+        shares: terms and their parts in [0, 1].
+        value: whose variance it is.
+        n: runs.
+    """
+    some = shares[:MOST_BARS]
+    left = 0.3 + 0.08 * max((len(name) for name, _ in some), default=1)
+    sheet = Sheet(left + 4.0, 0.28 * len(some) + 0.7, "", f"Type II sums of squares over the total, n = {n} runs.")
+    axes = sheet.panel(left, left + 3.8, below=0.45, above=0.05)
+    axes.barh(range(len(some)), [part for _, part in some], color=COLOURS[0])
+    axes.set_yticks(range(len(some)), [name for name, _ in some], fontsize=8, parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"share of the variance of {value}")
+    plain(axes)
+    return sheet.figure

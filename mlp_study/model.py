@@ -1,0 +1,352 @@
+"""PopulationMLP: many perceptrons of one shape, stacked along a member axis; one network is a population of one.
+
+Shape letters: K members, m members of a slice, G input streams, B minibatch, I/O a layer's inputs/outputs, C classes.
+Activations are feature-major, ``[K, O, B]``: the members of one input stream are then a single product
+``[m*O, I] x [I, B]``, every slice of members is contiguous, and logits ``[K, C, B]`` have the layout that torch's
+losses take.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlp_study.config import Choice, RunConfig
+from mlp_study.errors import ConfigError
+from mlp_study.factors.activations import ACTIVATIONS
+from mlp_study.factors.initializers import INITIALIZERS, draw_bias
+from mlp_study.factors.table import Option
+from mlp_study.randomness import derived_seed, generator, hashed_uniform
+
+NORM_EPS = 1e-5
+NORM_MOMENTUM = 0.1  # torch.nn.BatchNorm1d's: weight of the newest minibatch in the running statistics
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Neighbouring members that share one choice; options that differ between them are tensors [m, 1, 1]."""
+
+    start: int
+    stop: int
+    name: str
+    options: dict[str, Any]
+
+    @property
+    def members(self) -> slice:
+        """The slice of the member axis."""
+        return slice(self.start, self.stop)
+
+
+def slices_of(choices: Sequence[Choice], options_of: Callable[[str], dict[str, Option]]) -> list[Slice]:
+    """Runs of neighbours with the same choice (and the same switches in code), their numbers stacked where they differ.
+
+    Args:
+        choices: one choice a member, [K].
+        options_of: the options of a choice by its name.
+    """
+
+    def code(choice: Choice) -> tuple[Any, ...]:
+        switches = [(k, choice.options[k]) for k, o in options_of(choice.name).items() if not o.per_member]
+        missing = [k for k, value in choice.options.items() if value is None]
+        return choice.name, tuple(switches), tuple(missing)
+
+    found, start = [], 0
+    for stop in range(1, len(choices) + 1):
+        if stop == len(choices) or code(choices[stop]) != code(choices[start]):
+            group = choices[start:stop]
+            options = {key: stacked([c.options[key] for c in group]) for key in group[0].options}
+            found.append(Slice(start, stop, group[0].name, options))
+            start = stop
+    return found
+
+
+def stacked(values: Sequence[Any]) -> Any:
+    """One number if all members share it, else a tensor [m, 1, 1]."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)  # as exact as one number; used in the weights' type
+
+
+class PopulationMLP(nn.Module):
+    """K multilayer perceptrons of one shape that may differ in everything else.
+
+    Args:
+        configs: one config a member, members of the same input stream next to each other.
+        inputs: pixels of an image, I of the first layer.
+        classes: C.
+        per_stream: how many members each of the G input streams feeds; their sum is K.
+        draw: False leaves the weights at zero, for a population that is filled from another.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[RunConfig],
+        inputs: int,
+        classes: int,
+        per_stream: Sequence[int] | None = None,
+        *,
+        draw: bool = True,
+    ) -> None:
+        super().__init__()
+        self.configs = list(configs)
+        self.per_stream = list(per_stream or [len(configs)])
+        model = configs[0].model
+        assert all((c.model.widths, c.model.norm) == (model.widths, model.norm) for c in configs), (
+            "members share one shape"
+        )
+        assert sum(self.per_stream) == len(configs), "every member has one input stream"
+        self.sizes = [inputs, *model.widths, classes]
+        self.norm = model.norm
+        self.slices = slices_of([c.activation for c in configs], lambda name: dict(ACTIVATIONS[name].options))
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for layer, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
+            weight_KOI, bias_KO1 = torch.zeros(self.K, fan_out, fan_in), torch.zeros(self.K, fan_out, 1)
+            if draw:
+                self._draw(layer, weight_KOI, bias_KO1)
+            self.weights.append(nn.Parameter(weight_KOI))
+            self.biases.append(nn.Parameter(bias_KO1))
+        self.learned = self._learned_options()
+        self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()
+        if self.norm != "none":
+            self._add_norms()
+        self.register_buffer(
+            "dropout_K11", torch.tensor([c.model.dropout for c in configs]).view(-1, 1, 1), persistent=False
+        )
+        self.drops = any(c.model.dropout > 0 for c in configs)
+        assert all(self.count_parameters(k) == self._expected_parameters(k) for k in range(self.K)), (
+            "every member has the parameters of its plain network"
+        )
+
+    @property
+    def K(self) -> int:
+        """The number of members."""
+        return len(self.configs)
+
+    @property
+    def hidden(self) -> int:
+        """The number of hidden layers."""
+        return len(self.sizes) - 2
+
+    def _draw(self, layer: int, weight_KOI: Tensor, bias_KO1: Tensor) -> None:
+        """Each member's own weights, from its seed alone."""
+        fan_out, fan_in = weight_KOI.shape[1:]
+        for k, config in enumerate(self.configs):
+            chosen = dict(config.init.options)
+            gain, bias, value = chosen.pop("gain"), chosen.pop("bias"), chosen.pop("bias_value")
+            source = generator(config.seed, "weights", layer)
+            weight_KOI[k] = INITIALIZERS[config.init.name].draw(fan_out, fan_in, source, gain, **chosen)
+            bias_KO1[k] = draw_bias(bias, value, fan_out, fan_in, source).view(-1, 1)
+
+    def _learned_options(self) -> nn.ParameterDict:
+        """Options that are trained, such as PReLU's slope: one number per member and hidden layer, [K, 1, 1]."""
+        names = {name for s in self.slices for name in ACTIVATIONS[s.name].learned}
+        learned = nn.ParameterDict()
+        for name in sorted(names):
+            start = [float(c.activation.options.get(name, 0.0)) for c in self.configs]
+            for layer in range(self.hidden):
+                learned[f"{name}_{layer}"] = nn.Parameter(torch.tensor(start).view(-1, 1, 1))
+        return learned
+
+    def _add_norms(self) -> None:
+        for layer, width in enumerate(self.sizes[1:-1]):
+            self.scales.append(nn.Parameter(torch.ones(self.K, width, 1)))
+            self.shifts.append(nn.Parameter(torch.zeros(self.K, width, 1)))
+            if self.norm == "batch":
+                self.register_buffer(f"mean_{layer}", torch.zeros(self.K, width, 1))
+                self.register_buffer(f"var_{layer}", torch.ones(self.K, width, 1))
+
+    def count_parameters(self, k: int) -> int:
+        """Trainable numbers of member k; a learned option counts for the members that use it."""
+        own = {f"{name}_{layer}" for name in self._learned_by(k) for layer in range(self.hidden)}
+        groups = (self.weights, self.biases, self.scales, self.shifts)
+        counted = [*(p for group in groups for p in group), *(self.learned[name] for name in own)]
+        return sum(int(p[k].numel()) for p in counted)
+
+    def _learned_by(self, k: int) -> tuple[str, ...]:
+        return ACTIVATIONS[self.configs[k].activation.name].learned
+
+    def _expected_parameters(self, k: int) -> int:
+        affine = 2 if self.norm != "none" else 0
+        plain = sum(i * o + o for i, o in pairwise(self.sizes)) + affine * sum(self.sizes[1:-1])
+        return plain + self.hidden * len(self._learned_by(k))
+
+    def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
+        """Logits [K, C, B] of one minibatch per input stream.
+
+        Args:
+            x_GBI: scaled images, one minibatch for each of the G streams.
+            keys_K: int64 key of each member's dropout masks in this step; None drops nothing.
+        """
+        a_KIB = x_GBI
+        for layer in range(self.hidden):
+            a_KIB = self.activated(layer, self.preactivations(layer, a_KIB), keys_K)
+        return self.product(self.hidden, a_KIB)
+
+    def layerwise(self, x_GBI: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(pre-activation, activation) of each hidden layer, both [K, O, B], without dropout; then the logits twice."""
+        a_KIB = x_GBI
+        for layer in range(self.hidden):
+            z_KOB = self.preactivations(layer, a_KIB)
+            a_KIB = self.activated(layer, z_KOB, None)
+            yield z_KOB, a_KIB
+        logits_KCB = self.product(self.hidden, a_KIB)
+        yield logits_KCB, logits_KCB
+
+    def preactivations(self, layer: int, a: Tensor) -> Tensor:
+        """What the layer's activation receives, [K, O, B]."""
+        z_KOB = self.product(layer, a)
+        return self._normalized(layer, z_KOB) if self.norm != "none" else z_KOB
+
+    def product(self, layer: int, a: Tensor) -> Tensor:
+        """Weight x input + bias, [K, O, B]; the first layer's input [G, B, I] is shared by each stream's members."""
+        weight_KOI, bias_KO1 = self.weights[layer], self.biases[layer]
+        if layer:
+            return torch.baddbmm(bias_KO1, weight_KOI, a)
+        K, O, I = weight_KOI.shape
+        G, x_GIB = len(self.per_stream), a.transpose(1, 2)
+        if len(set(self.per_stream)) == 1:
+            return torch.baddbmm(bias_KO1.view(G, -1, 1), weight_KOI.view(G, -1, I), x_GIB).view(K, O, -1)
+        parts = zip(weight_KOI.split(self.per_stream), bias_KO1.split(self.per_stream), x_GIB, strict=True)
+        return torch.cat(
+            [torch.addmm(b.flatten(0, 1), w.flatten(0, 1), x_IB).view(len(w), O, -1) for w, b, x_IB in parts]
+        )
+
+    def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
+        """Each slice of members through its own activation, then dropout."""
+        slices = self.slices_in(layer)
+        parts = z_KOB.split([s.stop - s.start for s in slices]) if len(slices) > 1 else [z_KOB]
+        out = [self._activate(s, layer, z_mOB) for s, z_mOB in zip(slices, parts, strict=True)]
+        a_KOB = torch.cat(out) if len(out) > 1 else out[0]
+        return self._dropped(layer, a_KOB, keys_K) if self.drops and keys_K is not None else a_KOB
+
+    def slices_in(self, layer: int) -> list[Slice]:
+        """The slices of members by their activation in a hidden layer: here the same ones in every layer."""
+        del layer
+        return self.slices
+
+    def _activate(self, s: Slice, layer: int, z_mOB: Tensor) -> Tensor:
+        entry = ACTIVATIONS[s.name]
+        return entry.function(z_mOB, **self.activation_options(s, layer))
+
+    def activation_options(self, s: Slice, layer: int) -> dict[str, Any]:
+        """The options of a slice's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
+        options = {k: v.to(self.weights[0]) if isinstance(v, Tensor) else v for k, v in s.options.items()}
+        for name in ACTIVATIONS[s.name].learned:
+            options[name] = self.learned[f"{name}_{layer}"][s.members]
+        return options
+
+    def _dropped(self, layer: int, a_KOB: Tensor, keys_K: Tensor) -> Tensor:
+        """Inverted dropout (Srivastava et al. 2014) with each member's own masks and probability."""
+        uniform_KOB = hashed_uniform(keys_K + derived_seed(layer, "dropout layer"), *a_KOB.shape[1:])
+        kept_K11 = 1 - self.get_buffer("dropout_K11")
+        return a_KOB * ((uniform_KOB < kept_K11) / kept_K11).to(a_KOB.dtype)
+
+    def _normalized(self, layer: int, z_KOB: Tensor) -> Tensor:
+        """Batch normalization (Ioffe and Szegedy 2015) over B or layer normalization (Ba et al. 2016) over O."""
+        if self.norm == "layer":
+            var_K1B, mean_K1B = torch.var_mean(z_KOB, dim=1, correction=0, keepdim=True)
+            z_KOB = (z_KOB - mean_K1B) * torch.rsqrt(var_K1B + NORM_EPS)
+        else:
+            running_mean, running_var = self.get_buffer(f"mean_{layer}"), self.get_buffer(f"var_{layer}")
+            var, mean = running_var, running_mean
+            if self.training:
+                count = z_KOB.shape[2]
+                var, mean = torch.var_mean(z_KOB, dim=2, correction=0, keepdim=True)
+                with torch.no_grad():
+                    running_mean.lerp_(mean.to(running_mean.dtype), NORM_MOMENTUM)
+                    running_var.lerp_((var * (count / max(count - 1, 1))).to(running_var.dtype), NORM_MOMENTUM)
+            z_KOB = (z_KOB - mean) * torch.rsqrt(var + NORM_EPS)
+        affine_KOB: Tensor = z_KOB * self.scales[layer] + self.shifts[layer]
+        return affine_KOB
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor with a member axis by name: parameters and running statistics."""
+        return {**dict(self.named_parameters()), **{k: b for k, b in self.named_buffers() if k != "dropout_K11"}}
+
+    def member(self, k: int) -> dict[str, Tensor]:
+        """Copies of member k's tensors, without the member axis."""
+        return {name: tensor[k].detach().clone() for name, tensor in self.tensors().items()}
+
+    @torch.no_grad()
+    def fill(self, k: int, member: dict[str, Tensor]) -> None:
+        """Set member k's tensors, as ``member`` returned them."""
+        for name, tensor in self.tensors().items():
+            tensor[k] = member[name]
+
+    def state_of(self, k: int, member: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Member k's tensors under the names of ``build_sequential``'s state dict."""
+        own = member if member is not None else self.member(k)
+        state: dict[str, Tensor] = {}
+        for name, kind in _modules(self.configs[k], self.sizes):
+            layer = int(name.rsplit("_", 1)[1])
+            if kind == "linear":
+                state |= {f"{name}.weight": own[f"weights.{layer}"], f"{name}.bias": own[f"biases.{layer}"][:, 0]}
+            elif kind == "norm":
+                state |= {f"{name}.weight": own[f"scales.{layer}"][:, 0], f"{name}.bias": own[f"shifts.{layer}"][:, 0]}
+                if self.norm == "batch":
+                    state |= {
+                        f"{name}.running_mean": own[f"mean_{layer}"][:, 0],
+                        f"{name}.running_var": own[f"var_{layer}"][:, 0],
+                    }
+            elif kind == "activation" and ACTIVATIONS[self.configs[k].activation.name].learned:
+                state[f"{name}.weight"] = own[f"learned.slope_{layer}"].view(1)
+        return {name: tensor.to(torch.float32).cpu().contiguous() for name, tensor in state.items()}
+
+    def export(self, k: int) -> nn.Sequential:
+        """Member k as a plain ``nn.Sequential`` on scaled images [N, I], in evaluation mode."""
+        model = build_sequential(self.configs[k], self.sizes[0], self.sizes[-1])
+        model.load_state_dict(self.state_of(k), strict=False)
+        return model.eval()
+
+    def select(self, keep: Sequence[int], per_stream: Sequence[int]) -> PopulationMLP:
+        """A smaller population of the members ``keep``, in that order, with the same numbers."""
+        chosen = PopulationMLP([self.configs[k] for k in keep], self.sizes[0], self.sizes[-1], per_stream, draw=False)
+        chosen.to(self.weights[0])
+        index, mine = torch.tensor(list(keep), device=self.weights[0].device), self.tensors()
+        with torch.no_grad():
+            for name, tensor in chosen.tensors().items():
+                tensor.copy_(mine[name].index_select(0, index))
+        return chosen.train(self.training)
+
+
+def _modules(config: RunConfig, sizes: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """(name, kind) of each part of the plain network, in order; the name ends in its layer's number."""
+    for layer in range(len(sizes) - 2):
+        yield f"linear_{layer}", "linear"
+        if config.model.norm != "none":
+            yield f"norm_{layer}", "norm"
+        yield f"activation_{layer}", "activation"
+        if config.model.dropout > 0:
+            yield f"dropout_{layer}", "dropout"
+    yield f"linear_{len(sizes) - 2}", "linear"
+
+
+def build_sequential(config: RunConfig, inputs: int, classes: int) -> nn.Sequential:
+    """The plain network of a config: Linear, normalization, activation and dropout modules, untrained.
+
+    Raises:
+        ConfigError: the config names a normalization without a module.
+    """
+    sizes = [inputs, *config.model.widths, classes]
+    norms: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+    entry = ACTIVATIONS[config.activation.name]
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, kind in _modules(config, sizes):
+        layer = int(name.rsplit("_", 1)[1])
+        if kind == "linear":
+            parts[name] = nn.Linear(sizes[layer], sizes[layer + 1])
+        elif kind == "norm":
+            if config.model.norm not in norms:
+                raise ConfigError(f"model.norm={config.model.norm} has no plain module")
+            parts[name] = norms[config.model.norm](sizes[layer + 1])
+        elif kind == "activation":
+            parts[name] = entry.module(**config.activation.options)
+        else:
+            parts[name] = nn.Dropout(config.model.dropout)
+    return nn.Sequential(parts)

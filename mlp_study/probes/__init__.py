@@ -1,0 +1,1 @@
+"""Diagnostics of a population: pure functions, and the verdict that follows from them."""

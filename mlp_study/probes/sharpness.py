@@ -1,0 +1,175 @@
+"""Sharpness: the largest eigenvalue of each member's Hessian, by Lanczos on products of all members at once.
+
+A step of gradient descent overshoots along an eigenvector whose eigenvalue exceeds 2 / lr (Cohen et al. 2021, arXiv
+2103.00065); an adaptive optimizer divides by D = sqrt(v) + eps, so the eigenvalues of D^-1/2 H D^-1/2 count for it
+(Cohen et al. 2022, arXiv 2207.14484, section 2). Which limit holds is the optimizer table's ``threshold``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mlp_study.factors.optimizers import OPTIMIZERS
+from mlp_study.model import slices_of
+from mlp_study.probes.losses import population_loss
+from mlp_study.randomness import generator
+
+if TYPE_CHECKING:
+    from mlp_study.model import PopulationMLP
+    from mlp_study.probes.units import Chunks, Values
+
+ITERATIONS = 30
+TOLERANCE = 1e-3  # relative change of the largest Ritz value over CHECK iterations at which Lanczos stops
+CHECK = 5
+EXHAUSTED = 1e-6  # a residual this small against the largest seen: the Krylov space holds the whole answer
+
+
+class Hessian:
+    """Products of every member's Hessian with a vector of its own; the graph of the gradient is built once.
+
+    Args:
+        mlp: the population.
+        chunks: the images (x_GBI, y_KB) whose mean loss is meant; all of them are held in memory.
+        scale_KP: D^-1/2 of a preconditioner, or None.
+    """
+
+    def __init__(self, mlp: PopulationMLP, chunks: Chunks, scale_KP: Tensor | None = None) -> None:
+        self.parameters, self.scale_KP = list(mlp.parameters()), scale_KP
+        self.l2_K1 = torch.tensor([[float(c.optimizer.options.get("l2", 0.0))] for c in mlp.configs])
+        self.l2_K1 = self.l2_K1.to(self.parameters[0])
+        pieces = list(chunks)
+        images = sum(y_KB.shape[1] for _, y_KB in pieces)
+        self.gradients = []
+        with torch.enable_grad():
+            for x_GBI, y_KB in pieces:
+                loss_K = population_loss(mlp, mlp(x_GBI), y_KB).sum(1) / images
+                self.gradients.append(
+                    _flat(torch.autograd.grad(loss_K.sum(), self.parameters, create_graph=True, materialize_grads=True))
+                )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, P): members and parameters of each."""
+        K, P = self.gradients[0].shape
+        return K, P
+
+    def __call__(self, v_KP: Tensor) -> Tensor:
+        """H v of each member (D^-1/2 H D^-1/2 v with a preconditioner), with the optimizer's l2 penalty's part."""
+        v_KP = v_KP if self.scale_KP is None else v_KP * self.scale_KP
+        total_KP = self.l2_K1 * v_KP
+        for g_KP in self.gradients:
+            if g_KP.requires_grad:
+                with torch.enable_grad():
+                    along = (g_KP * v_KP).sum()
+                product = torch.autograd.grad(along, self.parameters, retain_graph=True, materialize_grads=True)
+                total_KP = total_KP + _flat(product)
+        return total_KP if self.scale_KP is None else total_KP * self.scale_KP
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([t.flatten(1) for t in tensors], 1)
+
+
+def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int = 0) -> Tensor:
+    """The largest (algebraic) eigenvalue of each member's operator, [K], float64, on the CPU.
+
+    Lanczos with full reorthogonalization (Golub & Van Loan, section 10.3): its largest Ritz value never exceeds the
+    eigenvalue but for rounding, and meets it after as many iterations as there are parameters.
+    """
+    K, P = hessian.shape
+    like = hessian.gradients[0].detach()
+    q_KP = torch.randn(P, generator=generator(seed, "sharpness")).to(like).expand(K, P).clone()
+    q_KP /= torch.linalg.vector_norm(q_KP, dim=1, keepdim=True)
+    basis: list[Tensor] = []
+    diagonal: list[Tensor] = []
+    beside: list[Tensor] = []
+    best_K = torch.full((K,), -math.inf, dtype=torch.float64)
+    for iteration in range(1, min(iterations, P) + 1):
+        basis.append(q_KP)
+        w_KP = hessian(q_KP)
+        alpha_K = (w_KP * q_KP).sum(1)
+        spent_K = q_KP.abs().amax(1) == 0  # its space is exhausted: the first Rayleigh quotient changes no maximum
+        diagonal.append(torch.where(spent_K, diagonal[0] if diagonal else alpha_K, alpha_K))
+        for _ in range(2):
+            for old_KP in basis:
+                w_KP = w_KP - (w_KP * old_KP).sum(1, keepdim=True) * old_KP
+        beta_K = torch.linalg.vector_norm(w_KP, dim=1)
+        size_K = torch.stack([*diagonal, *beside]).abs().amax(0)
+        beta_K = torch.where(beta_K > EXHAUSTED * size_K, beta_K, 0.0)
+        q_KP = torch.where(beta_K[:, None] > 0, w_KP / beta_K[:, None].clamp(min=1e-30), 0.0)
+        beside.append(beta_K)
+        if iteration % CHECK == 0 or iteration == min(iterations, P):
+            before_K, best_K = best_K, _largest_ritz(diagonal, beside[:-1])
+            if bool(((best_K - before_K).abs() <= TOLERANCE * best_K.abs())[best_K.isfinite()].all()):
+                break
+    return best_K
+
+
+def _largest_ritz(diagonal: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:
+    """Largest eigenvalue of each member's tridiagonal matrix; NaN where it is not finite."""
+    matrix_KJJ = torch.diag_embed(torch.stack(list(diagonal), 1).double().cpu())
+    if beside:
+        off_KJJ = torch.diag_embed(torch.stack(list(beside), 1).double().cpu(), offset=1)
+        matrix_KJJ = matrix_KJJ + off_KJJ + off_KJJ.transpose(1, 2)
+    finite_K = matrix_KJJ.isfinite().all(2).all(1)
+    found_K = torch.linalg.eigvalsh(torch.where(finite_K[:, None, None], matrix_KJJ, 0.0)).amax(1)
+    return torch.where(finite_K, found_K, torch.nan)
+
+
+def is_preconditioned(name: str) -> bool:
+    """Whether the optimizer divides by the root of its state ``square``, so that the preconditioned Hessian counts."""
+    return OPTIMIZERS[name].threshold is not None and "square" in OPTIMIZERS[name].state
+
+
+def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | None:
+    """D^-1/2 [K, P] of D = sqrt(v) + eps for adaptive optimizers' members, 1 for the others; None without such members.
+
+    Args:
+        mlp: the population.
+        square: the second moments v of the gradient, one tensor [K, ...] a parameter.
+    """
+    if not any(is_preconditioned(c.optimizer.name) for c in mlp.configs):
+        return None
+    scale_KP = torch.ones_like(_flat(square))
+    for s in slices_of([c.optimizer for c in mlp.configs], lambda name: dict(OPTIMIZERS[name].options)):
+        if is_preconditioned(s.name):
+            eps = torch.as_tensor(s.options.get("eps", 0.0)).view(-1, 1).to(scale_KP)
+            scale_KP[s.members] = (_flat([v[s.members] for v in square]).sqrt() + eps).rsqrt()
+    return scale_KP
+
+
+def thresholds(mlp: PopulationMLP) -> Tensor:
+    """The sharpness beyond which each member's optimizer diverges on a quadratic, [K]; NaN where no rule is known."""
+    found = []
+    for config in mlp.configs:
+        rule = OPTIMIZERS[config.optimizer.name].threshold
+        value = rule({k: v for k, v in config.optimizer.options.items() if v is not None}) if rule else None
+        found.append(math.nan if value is None else value)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def sharpness_probes(
+    mlp: PopulationMLP, chunks: Chunks, square: Sequence[Tensor] | None = None, iterations: int = ITERATIONS
+) -> Values:
+    """``sharpness``, ``stability_index`` (sharpness / threshold: above 1 a step overshoots), ``sharpness_images``.
+
+    Args:
+        mlp: the population.
+        chunks: the images whose loss is meant.
+        square: second moments of the gradient, for adaptive optimizers' preconditioners.
+        iterations: at most this many Lanczos iterations.
+    """
+    pieces = list(chunks)
+    scale_KP = preconditioner(mlp, square) if square is not None else None
+    value_K = largest_eigenvalue(Hessian(mlp, pieces, scale_KP), iterations)
+    images = sum(y_KB.shape[1] for _, y_KB in pieces)
+    return {
+        "sharpness": value_K,
+        "stability_index": value_K / thresholds(mlp),
+        "sharpness_images": torch.full_like(value_K, float(images)),
+    }

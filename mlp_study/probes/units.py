@@ -1,0 +1,133 @@
+"""What single hidden units do on the data: dead, dormant, always on, saturated, and hyperplanes that miss the data.
+
+Pure functions of a population and chunks of data. Shape letters: K members, m of a slice, O units, B images of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mlp_study.factors.activations import ACTIVATIONS, Activation
+from mlp_study.factors.diagnostics import DORMANT
+
+if TYPE_CHECKING:
+    from mlp_study.model import PopulationMLP
+
+Chunks = Iterable[tuple[Tensor, Tensor]]  # (scaled images x_GBI, labels y_KB)
+Values = dict[str, Tensor]  # one number a member [K], on the CPU, float64; NaN where it does not apply
+
+UNIT_PROBES = ("preactivation", "sparsity", "dead", "dormant", "always_on", "saturated", "missed")
+_OFF, _SATURATED, _RANGE = {"sparsity", "dead", "always_on"}, {"saturated"}, {"preactivation", "missed"}
+
+
+class LayerCount:
+    """What has been seen of one hidden layer so far; ``add`` takes a chunk more."""
+
+    def __init__(self, mlp: PopulationMLP, layer: int, names: Collection[str]) -> None:
+        self.mlp, self.layer, self.names = mlp, layer, set(names)
+        self.seen = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, z_KOB: Tensor, a_KOB: Tensor) -> None:
+        """Count one chunk's pre-activations and activations."""
+        self.seen += z_KOB.shape[2]
+        if self.names & _OFF:
+            self._keep("off", self._count("off", z_KOB))
+        if self.names & _SATURATED:
+            self._keep("saturated", self._count("saturated", z_KOB))
+        if self.names & _RANGE:
+            self._keep("low", z_KOB.amin(2), torch.minimum)  # ten times as fast as aminmax, on a CPU
+            self._keep("high", z_KOB.amax(2), torch.maximum)
+        if "preactivation" in self.names:
+            self._keep("z", z_KOB.sum(2).double())
+            self._keep("zz", torch.linalg.vector_norm(z_KOB, dim=2).double().square())
+        if "dormant" in self.names:
+            self._keep("activity", a_KOB.abs().sum(2).double())
+
+    def _keep(self, name: str, new: Tensor, merge: Callable[[Tensor, Tensor], Tensor] = torch.add) -> None:
+        self.sums[name] = merge(self.sums[name], new) if name in self.sums else new
+
+    def _count(self, which: str, z_KOB: Tensor) -> Tensor:
+        """On how many images each unit is in the activation's own zone, [K, O]; 0 where an activation has none."""
+        parts = []
+        for members, entry, options in rules(self.mlp, self.layer):
+            rule, z_mOB = getattr(entry, which), z_KOB[members]
+            # sums of floats are three times as fast as sums of truth values, and exact up to 2^24 images
+            parts.append(rule(z_mOB, **options).float().sum(2) if rule else torch.zeros_like(z_mOB[:, :, 0]))
+        return (torch.cat(parts) if len(parts) > 1 else parts[0]).double()
+
+    def values(self) -> Values:
+        """The layer's numbers, each [K]."""
+        s = self.sums
+        found: Values = {}
+        units = self.mlp.sizes[self.layer + 1]
+        if self.names & _OFF:
+            shares = {
+                "dead": (s["off"] == self.seen).double().mean(1),
+                "always_on": (s["off"] == 0).double().mean(1),
+                "sparsity": s["off"].sum(1) / (units * self.seen),
+            }
+            found |= {name: self._where_ruled("off", share_K) for name, share_K in shares.items()}
+        if self.names & _SATURATED:
+            found["saturated"] = self._where_ruled("saturated", s["saturated"].sum(1) / (units * self.seen))
+        if self.names & _RANGE:
+            found["missed"] = ((s["low"] >= 0) | (s["high"] <= 0)).double().mean(1)
+        if "dormant" in self.names:
+            activity_KO = s["activity"]
+            found["dormant"] = (activity_KO <= DORMANT * activity_KO.mean(1, keepdim=True)).double().mean(1)
+        if "preactivation" in self.names:
+            mean_K = s["z"].mean(1) / self.seen
+            found["preactivation_mean"] = mean_K
+            found["preactivation_deviation"] = (s["zz"].mean(1) / self.seen - mean_K**2).clamp(min=0).sqrt()
+            found |= {
+                "preactivation_low": s["low"].amin(1).double(),
+                "preactivation_high": s["high"].amax(1).double(),
+            }
+        return {name: v_K.cpu() for name, v_K in found.items() if family_of(name) in self.names}
+
+    def _where_ruled(self, which: str, share_K: Tensor) -> Tensor:
+        """NaN for the members whose activation has no such side."""
+        for members, entry, _ in rules(self.mlp, self.layer):
+            if getattr(entry, which) is None:
+                share_K[members] = torch.nan
+        return share_K
+
+
+def family_of(name: str) -> str:
+    """The diagnostic that a value belongs to: ``preactivation_mean`` is one of ``preactivation``'s."""
+    return "preactivation" if name.startswith("preactivation") else name
+
+
+def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
+    """For each slice of members: who they are, their activation in this hidden layer, and its options there."""
+    return [(s.members, ACTIVATIONS[s.name], mlp.activation_options(s, layer)) for s in mlp.slices_in(layer)]
+
+
+@torch.no_grad()
+def unit_probes(mlp: PopulationMLP, chunks: Chunks, names: Collection[str] = UNIT_PROBES) -> Values:
+    """One pass over the data: the named diagnostics of the family ``units``, per layer and over all hidden units.
+
+    Exact for the data it is given: over the whole training split, ``dead`` is Lu et al. 2019's definition.
+
+    Args:
+        mlp: the population; it is read as its current mode (training or evaluation) has it.
+        chunks: (x_GBI, y_KB); labels are not used.
+        names: of ``UNIT_PROBES``.
+    """
+    layers = [LayerCount(mlp, layer, names) for layer in range(mlp.hidden)]
+    for x_GBI, _ in chunks:
+        for count, (z_KOB, a_KOB) in zip(layers, mlp.layerwise(x_GBI), strict=False):  # the last pair is the logits
+            count.add(z_KOB, a_KOB)
+    per_layer = [count.values() for count in layers]
+    found = {f"{name}_{layer}": v_K for layer, values in enumerate(per_layer) for name, v_K in values.items()}
+    widths = torch.tensor(mlp.sizes[1:-1], dtype=torch.float64)
+    for name in per_layer[0]:
+        if family_of(name) == name:
+            share_KL = torch.stack([values[name] for values in per_layer], 1)
+            weight_KL = torch.where(share_KL.isnan(), 0.0, widths)  # layers to which it applies
+            found[name] = (share_KL.nan_to_num() * weight_KL).sum(1) / weight_KL.sum(1)
+    return found

@@ -1,0 +1,214 @@
+"""The verdict: what the first steps of a network foretell, and why. All thresholds of the diagnosis stand here.
+
+The verdict judges a `Glimpse`: probes before the first step and along a look-ahead of a few dozen steps. It says two
+things. Whether the network will learn: a forecast, the probability that its final accuracy reaches 0.8 of what the
+best cure would give. And if not, why: the mechanism whose mark the look-ahead shows.
+
+All numbers were chosen on the `select` half of the prediction study (scripts/prediction_study.py: digits and
+Fashion-MNIST, learning rates and seeds that the report's `held` half does not use) and on nothing else.
+`python scripts/prediction_study.py fit OUT` prints them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+Row = Mapping[str, float]
+
+MECHANISMS = ("divergence", "dead units", "clipped-loss plateau", "saturation")
+OUTCOMES = ("will train", "will train slowly", *(f"will collapse: {mechanism}" for mechanism in MECHANISMS))
+
+# A failure's mechanism: the first of these marks that the end of the look-ahead shows.
+DEAD = 0.8  # of the units of some layer are off for every image
+PLATEAU = 0.4  # of the images are wrong and send back no gradient
+SATURATED = 0.9  # of (unit, image) pairs of some layer are on a flat side
+BLOWN_UP = 1.5  # times the initial loss, or times chance's ln C if that is larger
+UNSTABLE = 1.0  # stability index above which the first step overshoots: evidence, not a failure by itself
+
+# The forecast: a logistic model of the look-ahead's end, and the probability from which on it says ``will train``.
+FORECAST = {
+    "constant": 2.42,
+    "progress": 4.12,  # ln of the accuracy above chance, as a part of what can be gained
+    "progress squared": 0.49,
+    "ahead": 1.16,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
+    "saturated": -2.36,  # largest share over the layers
+}
+LEARNS = 0.40  # the middle of a flat top: from 0.32 to 0.46 the balanced accuracy changes by 0.003
+LEAST_PROGRESS = 0.01  # what the accuracy on a few hundred images can tell from chance
+FARTHEST = 4.0  # of ``ahead``: the study knows trainings up to 48 times as long; longer ones count as 55 times
+
+
+@dataclass
+class Glimpse:
+    """What the first steps do to one network.
+
+    Attributes:
+        initial: diagnostics before the first step.
+        rows: ``loss``, ``accuracy``, ``dead``, ``saturated``, ``plateau`` (and per layer) on some training images,
+            at some ``step`` from 0 on.
+        losses: the minibatch loss of each step.
+        total_steps: how many steps the whole training would take.
+        classes: how many classes the data have.
+        diverged: in words, if the loss stopped being finite.
+    """
+
+    initial: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    total_steps: int = 0
+    classes: int = 10
+    diverged: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What will happen, and why.
+
+    Attributes:
+        outcome: one of ``OUTCOMES``.
+        probability: that the network learns (its final accuracy reaches 0.8 of the best cure's).
+        evidence: the measurements that speak for it, one sentence each.
+    """
+
+    outcome: str
+    probability: float
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def will_learn(self) -> bool:
+        """Whether it foretells success."""
+        return self.outcome == "will train"
+
+    @property
+    def mechanism(self) -> str | None:
+        """One of ``MECHANISMS``, ``slow``, or None for a network that will train."""
+        if self.will_learn:
+            return None
+        return self.outcome.partition(": ")[2] or "slow"
+
+
+def judge(glimpse: Glimpse) -> Verdict:
+    """The verdict on a look-ahead."""
+    probability = forecast(glimpse)
+    if probability >= LEARNS:
+        outcome = "will train"
+    else:
+        mechanism = mechanism_of(glimpse)
+        outcome = f"will collapse: {mechanism}" if mechanism else "will train slowly"
+    return Verdict(outcome, probability, tuple(evidence_of(glimpse, outcome)))
+
+
+def features(glimpse: Glimpse) -> dict[str, float]:
+    """What the forecast weighs; the look-ahead has at least its first and last row, with finite losses."""
+    last, chance = glimpse.rows[-1], 1 / glimpse.classes
+    gained = max((last["accuracy"] - chance) / (1 - chance), LEAST_PROGRESS)
+    progress = math.log(gained)
+    return {
+        "constant": 1.0,
+        "progress": progress,
+        "progress squared": progress**2,
+        "ahead": 0.0 if is_stuck(last) else min(math.log(max(glimpse.total_steps, 1) / max(last["step"], 1)), FARTHEST),
+        "saturated": worst(last, "saturated"),
+    }
+
+
+def is_stuck(row: Row) -> bool:
+    """Whether time cannot help: units that are dead, and images on a plateau, get no gradient to come back by."""
+    return worst(row, "dead") >= DEAD or row.get("plateau", 0.0) >= PLATEAU
+
+
+def is_lost(glimpse: Glimpse) -> bool:
+    """Whether the loss stopped being finite."""
+    return glimpse.diverged is not None or not glimpse.rows or not math.isfinite(glimpse.rows[-1]["loss"])
+
+
+def forecast(glimpse: Glimpse) -> float:
+    """The probability that the network learns."""
+    if is_lost(glimpse):
+        return 0.0
+    found = features(glimpse)
+    return 1 / (1 + math.exp(-sum(FORECAST[name] * value for name, value in found.items())))
+
+
+def mechanism_of(glimpse: Glimpse) -> str | None:
+    """Why a network fails: the first mechanism whose mark the look-ahead shows; None if it is only slow."""
+    if is_lost(glimpse):
+        return "divergence"
+    first, last = glimpse.rows[0], glimpse.rows[-1]
+    marks = {
+        "clipped-loss plateau": last.get("plateau", 0.0) >= PLATEAU,
+        "dead units": worst(last, "dead") >= DEAD,
+        "saturation": worst(last, "saturated") >= SATURATED,
+        "divergence": last["loss"] > BLOWN_UP * max(first["loss"], math.log(glimpse.classes)),
+    }
+    return next((mechanism for mechanism, shown in marks.items() if shown), None)
+
+
+def worst(row: Row, name: str) -> float:
+    """The largest value of a diagnostic over the layers; 0 where it does not apply."""
+    return max((value for key, value in row.items() if key.rpartition("_")[0] == name), default=0.0)
+
+
+def evidence_of(glimpse: Glimpse, outcome: str) -> list[str]:
+    """The measurements behind a verdict, in words, those for its mechanism first."""
+    found = [*_of_the_start(glimpse), *_of_the_look_ahead(glimpse)]
+    words = {
+        "dead units": "dead",
+        "saturation": "saturated",
+        "clipped-loss plateau": "no gradient",
+        "divergence": "loss",
+    }
+    word = words.get(outcome.partition(": ")[2], "accuracy")
+    return sorted(found, key=lambda sentence: word not in sentence)
+
+
+def _of_the_start(glimpse: Glimpse) -> list[str]:
+    start = glimpse.initial
+    found = []
+    index = start.get("stability_index")
+    if index is not None and index > UNSTABLE:
+        found.append(f"stability index {index:.3g}: the first step overshoots (the limit is 1)")
+    elif index is not None:
+        found.append(f"stability index {index:.2g}: the first step is within the optimizer's limit of 1")
+    if worst(start, "saturated") > 0.5:
+        found.append(f"before training {worst(start, 'saturated'):.0%} of a layer's (unit, image) pairs are saturated")
+    if worst(start, "dead") > 0.2:
+        found.append(f"before training {worst(start, 'dead'):.0%} of a layer's units are dead")
+    return found
+
+
+def _of_the_look_ahead(glimpse: Glimpse) -> list[str]:
+    if glimpse.diverged:
+        return [glimpse.diverged]
+    if not glimpse.rows:
+        return []
+    first, last = glimpse.rows[0], glimpse.rows[-1]
+    steps = f"{last['step']:.0f} steps"
+    found = [
+        f"in {steps} the loss goes from {first['loss']:.4g} to {last['loss']:.4g}",
+        f"in {steps} the accuracy goes from {first['accuracy']:.3f} to {last['accuracy']:.3f}",
+    ]
+    peak = max(glimpse.rows, key=lambda row: row["loss"])
+    if peak["loss"] > 3 * first["loss"]:
+        found.append(f"the loss shoots up to {peak['loss']:.3g} by step {peak['step']:.0f}")
+    for name, words in (
+        ("dead", "of a layer's units are dead"),
+        ("saturated", "of a layer's (unit, image) pairs are saturated"),
+    ):
+        if worst(last, name) > 0.3:
+            found.append(f"after {steps} {worst(last, name):.0%} {words} ({worst(first, name):.0%} before)")
+    if last.get("plateau", 0.0) > 0.05:
+        found.append(f"after {steps} {last['plateau']:.0%} of the images are wrong and send back no gradient")
+    return found
+
+
+def truncated(glimpse: Glimpse, steps: int) -> Glimpse:
+    """The same look-ahead, had it ended after ``steps`` steps."""
+    rows = [row for row in glimpse.rows if row["step"] <= steps]
+    lost = glimpse.diverged if len(glimpse.losses) <= steps else None
+    finite: Sequence[float] = glimpse.losses[:steps]
+    if glimpse.diverged and not all(math.isfinite(loss) for loss in finite):
+        lost = glimpse.diverged
+    return Glimpse(glimpse.initial, rows, list(finite), glimpse.total_steps, glimpse.classes, lost)

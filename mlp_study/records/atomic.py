@@ -1,0 +1,51 @@
+"""Files written whole or not at all: a temporary name in the same folder, then a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+
+from mlp_study.errors import StudyError
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+}
+
+
+class WriteError(StudyError):
+    """A record that could not be written: the disk is full, read-only or gone."""
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """``path`` with this content (text as UTF-8): whole, or as it was before.
+
+    Missing folders are made; permissions are what the umask gives any new file. No fsync (it costs 3 ms a file): the
+    file survives the end of the process in any way, a power cut may take it.
+
+    Raises:
+        WriteError: the disk is full or read-only, or the folder may not be written; nothing is left behind.
+    """
+    # Hidden, so that no listing takes it for a record, and no other process's or thread's.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # in a read-only folder there is nothing to remove
+            temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """The one line for an operating system's refusal to write ``path``."""
+    cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
+    return WriteError(f"cannot write {path}: {cause}; make room or choose another folder")

@@ -1,0 +1,145 @@
+"""A second process for slow side work (W&B, figures), so that a run neither waits for it nor dies with it.
+
+The imports of W&B or matplotlib alone take half a second; in a companion started early they overlap with the main
+process's imports, on another core. Messages are plain values, pickled over a private pipe, handled in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+# The child finds modules where its parent does, wherever either was started.
+_START = "import pickle, sys; sys.path[:], m = pickle.load(sys.stdin.buffer); __import__(m, fromlist=['serve']).serve()"
+_GOODBYE = {"event": "goodbye"}
+
+Message = dict[str, Any]
+
+
+class Companion:
+    """A child process running ``module.serve()``: it gets each message sent, and its replies reach ``on_reply``.
+
+    ``send`` never waits and never raises: once the child is gone, ``on_lost`` has been called and messages are dropped.
+    Both callbacks run in a thread of their own.
+    """
+
+    def __init__(self, module: str, on_reply: Callable[[Message], None], on_lost: Callable[[str], None]) -> None:
+        self._on_reply, self._on_lost = on_reply, on_lost
+        self._last_reply = time.monotonic()
+        self._owner = os.getpid()
+        self._said_goodbye = self._lost = False
+        self._ended = threading.Event()
+        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # the cores are for training
+            start_new_session=True,  # a Ctrl-C on the terminal must not end it before the run has sent its last words
+        )
+        self._messages.put(pickle.dumps(([os.path.abspath(p) for p in sys.path], module)))  # noqa: PTH100 - Path.resolve would follow links
+        for work in (self._write, self._read):
+            threading.Thread(target=work, name=f"{module}.{work.__name__}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def usable(self) -> bool:
+        """Whether the child lives and is this process's own, not inherited by a fork."""
+        return not self._lost and not self._ended.is_set() and os.getpid() == self._owner
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it is dropped if the child is gone."""
+        if self.usable:
+            self._messages.put(pickle.dumps(message))
+
+    def close(self, stall: float) -> bool:
+        """Let the child finish what was sent; False, and it is ended, if no answer comes for ``stall`` seconds."""
+        if os.getpid() != self._owner:
+            return True
+        self._messages.put(None)
+        self._last_reply = time.monotonic()
+        while not self._ended.wait(0.02):
+            if time.monotonic() - self._last_reply > stall:
+                self.kill()
+                return False
+        return True
+
+    def kill(self) -> None:
+        """End the child now; this is no loss to be told of."""
+        self._said_goodbye = True
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # its own session: nobody else is in it
+            self._process.wait()
+
+    def _write(self) -> None:
+        try:
+            with self._process.stdin as pipe:  # type: ignore[union-attr] # opened as a pipe above
+                while (message := self._messages.get()) is not None:
+                    pipe.write(message)
+                    if self._messages.empty():
+                        pipe.flush()
+        except OSError:  # of a write or of the flush as the pipe closes; the reader says that the child is gone
+            self._lost = True
+
+    def _read(self) -> None:
+        with self._process.stdout as pipe:  # type: ignore[union-attr] # opened as a pipe above
+            for reply in messages(pipe):
+                self._last_reply = time.monotonic()
+                if reply == _GOODBYE:
+                    self._said_goodbye = True
+                else:
+                    self._on_reply(reply)
+        if not self._said_goodbye:
+            self._lost = True
+            self._on_lost(f"its process ended early (status {self._process.wait()})")
+        self._ended.set()
+        self._messages.put(None)
+        self._process.wait()
+
+
+def messages(pipe: IO[bytes]) -> Iterator[Message]:
+    """The messages of a pipe until its other end is closed, even in the middle of one."""
+    while True:
+        try:
+            yield pickle.load(pipe)
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            return
+
+
+def serve_with(
+    handle: Callable[[Message, Callable[[Message], None]], None], at_end: Callable[[], None], nice: int
+) -> None:
+    """The child's life: ``handle(message, reply)`` for each message, ``at_end()`` once the parent is done or dead.
+
+    What libraries print goes nowhere, so that it cannot be taken for an answer.
+    """
+    os.nice(nice)  # training comes first where cores are scarce
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def reply(message: Message) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone: what it sent before is still worth finishing
+            answers.write(pickle.dumps(message))
+            answers.flush()
+
+    for message in messages(sys.stdin.buffer):
+        handle(message, reply)
+    at_end()
+    reply(_GOODBYE)
+    with contextlib.suppress(OSError):
+        answers.close()  # the parent need not wait for this process's own end

@@ -1,0 +1,245 @@
+"""A run's folder: ``model.safetensors``, ``curves.csv`` and, last of all, ``result.json``; written and read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.errors import DataError
+from mlp_study.records.atomic import write_file
+from mlp_study.records.provenance import git_commit, versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from mlp_study.config import RunConfig
+    from mlp_study.training.results import MemberResult, Row
+
+FORMAT = 1  # of result.json; a reader refuses newer ones
+RESULT, CURVES, MODEL = "result.json", "curves.csv", "model.safetensors"
+CURVE_COLUMNS = ("epoch", "step", "seconds", "train/loss", "train/accuracy", "val/loss", "val/accuracy")
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+@dataclass
+class Run:
+    """A finished run, read back.
+
+    Attributes:
+        folder: where it lies.
+        config: its resolved configuration.
+        curves: one row an epoch: ``epoch, step, seconds, train/loss, ...``, then diagnostics.
+        result: the content of ``result.json``.
+        model: the plain network on scaled images [N, I], in evaluation mode; None if it was not kept.
+    """
+
+    folder: Path
+    config: RunConfig
+    curves: pd.DataFrame
+    result: dict[str, Any]
+    model: nn.Sequential | None
+
+
+def write_run(
+    folder: Path,
+    result: MemberResult,
+    *,
+    overrides: Sequence[str] = (),
+    wandb_id: str | None = None,
+    save_model: bool = True,
+) -> None:
+    """Write a finished run's records; ``result.json`` comes last, so that a folder that has one is complete.
+
+    Args:
+        folder: the run's folder, made if it is not there.
+        result: what training handed over.
+        overrides: what the user typed.
+        wandb_id: the id of its W&B run, if it has one.
+        save_model: whether to keep the weights.
+
+    Raises:
+        WriteError: the disk is full or read-only; ``result.json`` is then not there.
+    """
+    if save_model and result.weights:
+        write_file(folder / MODEL, model_bytes(result))
+    write_curves(folder, result.curves)
+    write_file(folder / RESULT, json_text(result_of(result, overrides, wandb_id)))
+
+
+def result_of(result: MemberResult, overrides: Sequence[str], wandb_id: str | None) -> dict[str, Any]:
+    """The content of ``result.json``: what happened first, then where it comes from, then the whole config."""
+    config = result.config
+    return {
+        "format": FORMAT,
+        "run_id": config.run_id,
+        "outcome": result.outcome,
+        "cause": result.cause,
+        "overrides": list(overrides),
+        **result.metrics,
+        "validation_is_test": config.data.validation == "test",
+        "diagnostics": result.diagnostics,
+        "population": result.population,
+        "device": result.device,
+        "wandb_id": wandb_id,
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "config": config.to_dict(),
+    }
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON. NaN and the infinities, which JSON lacks, become the texts of ``NON_FINITE``.
+
+    Texts rather than null, because a diverged run's infinite loss is not a NaN; Python's ``float`` and JavaScript's
+    ``Number`` both read them.
+    """
+    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A ``result.json``, its non-finite numbers as numbers again.
+
+    Raises:
+        DataError: it is damaged, no result of a run, or of a newer version; the message names the file.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("format"), int) or "config" not in found:
+        raise DataError(f"{path} is no result of a run")
+    if found["format"] > FORMAT:
+        raise DataError(f"{path} was written by a newer mlp_study (format {found['format']}, this one reads {FORMAT})")
+    # The config stays as it is: a tag may be called NaN, and the config's own reader takes these texts as numbers.
+    return {key: value if key in ("config", "overrides") else _non_finite(value) for key, value in found.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value  # numbers of numpy and torch
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _non_finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _non_finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_non_finite(item) for item in value]
+    return NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def write_curves(folder: Path, rows: Sequence[Row]) -> None:
+    """``curves.csv``: one row an epoch, the contract's columns first, then diagnostics; an unmeasured value is empty.
+
+    Raises:
+        WriteError: the disk is full or read-only; the former file is then still there.
+    """
+    columns = list(dict.fromkeys([*CURVE_COLUMNS, *(key for row in rows for key in row)]))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([row.get(column, "") for column in columns] for row in rows)
+    write_file(folder / CURVES, text.getvalue())
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of ``curves.csv``, without what was not measured; none if there is no such file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / CURVES
+    if not path.exists():
+        return []
+    try:
+        rows = csv.DictReader(io.StringIO(path.read_text()))
+        return [{key: int(v) if key in ("epoch", "step") else float(v) for key, v in row.items() if v} for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def load_curves(folder: Path | str) -> pd.DataFrame:
+    """The curves in a run's folder, also of a run that has not finished.
+
+    Raises:
+        DataError: there are none, or the file is damaged.
+    """
+    import pandas as pd
+
+    path = Path(folder) / CURVES
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    rows = read_rows(Path(folder))  # not pandas' reader: its default rounds in some versions
+    columns = path.read_text().split("\n", 1)[0].split(",")
+    if columns[0] != "epoch":
+        raise DataError(f"{path} cannot be read: its first column is {columns[0]!r} and not 'epoch'")
+    return pd.DataFrame(rows, columns=columns)
+
+
+def model_bytes(result: MemberResult) -> bytes:
+    """The weights as safetensors, with all that is needed to rebuild the network from this file alone."""
+    from safetensors.torch import save
+
+    inputs, classes = _ends(result.weights.values())
+    about = {"format": "pt", "config": json.dumps(_finite(result.config.to_dict()))}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in result.weights.items()}
+    return save(tensors, metadata={**about, "inputs": str(inputs), "classes": str(classes)})
+
+
+def load_model(path: Path) -> nn.Sequential:
+    """The plain network in a ``model.safetensors``, in evaluation mode.
+
+    Raises:
+        DataError: the file is missing, damaged, or does not fit the config in it.
+    """
+    from safetensors import safe_open
+
+    from mlp_study.config import RunConfig
+    from mlp_study.model import build_sequential
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        config = RunConfig.from_dict(json.loads(about["config"]))
+        model = build_sequential(config, int(about["inputs"]), int(about["classes"]))
+        model.load_state_dict(tensors, strict=False)  # BatchNorm's count of batches is not part of what was learned
+    except Exception as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if missing := [name for name, _ in model.named_parameters() if name not in tensors]:
+        raise DataError(f"{path} cannot be read: it lacks {', '.join(missing)}")
+    return model.eval()
+
+
+def _ends(weights: Iterable[Any]) -> tuple[int, int]:
+    """Inputs of the first layer and outputs of the last."""
+    matrices = [tensor for tensor in weights if tensor.ndim == 2]
+    return matrices[0].shape[1], matrices[-1].shape[0]
+
+
+def load_run(folder: Path | str) -> Run:
+    """A finished run: config, curves, result and network.
+
+    Raises:
+        DataError: the folder holds no finished run, or a damaged or newer one.
+    """
+    from mlp_study.config import RunConfig
+
+    folder = Path(folder)
+    if not (folder / RESULT).is_file():
+        raise DataError(f"{folder} holds no finished run: it has no {RESULT}")
+    result = read_json(folder / RESULT)
+    model = load_model(folder / MODEL) if (folder / MODEL).exists() else None
+    return Run(folder, RunConfig.from_dict(result["config"]), load_curves(folder), result, model)

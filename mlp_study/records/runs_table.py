@@ -1,0 +1,122 @@
+"""The table of all runs under a folder: one row a run, made from their ``result.json`` alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.errors import DataError
+from mlp_study.records.run_folder import CURVES, RESULT, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SKIPPED = {"wandb", "figures", "checkpoints"}  # folders inside runs that hold no runs
+NOT_COLUMNS = {"format", "config", "versions", "diagnostics", "population", "overrides"}
+
+
+def load_results(folder: Path | str) -> pd.DataFrame:
+    """One row a finished run below ``folder``, in the order of their folders.
+
+    Columns: ``run_id``; what was set, under the names a user types (``activation``, ``activation.slope``,
+    ``data.scale``, ``optimizer.lr``, ...); ``outcome``, ``cause``; the metrics (``test/accuracy``, ...); diagnostics as
+    ``initial/NAME`` and ``final/NAME``; ``population.size``, ``population.index``; ``folder``. Lists, and options that
+    are a number in one run and a word in another, are texts.
+
+    Damaged or newer records never stop it: ``table.attrs["damaged"]`` holds a line for each, and
+    ``table.attrs["unfinished"]`` the folders that have curves but no result yet.
+
+    Raises:
+        DataError: ``folder`` does not exist.
+    """
+    import pandas as pd
+
+    top = Path(folder)
+    if not top.is_dir():
+        raise DataError(f"{top} is not a folder; it takes the folder of a run or of a sweep")
+    rows, damaged, unfinished = [], [], []
+    for place, finished in run_folders(top):
+        if not finished:
+            unfinished.append(str(place))
+            continue
+        try:
+            rows.append(row_of(read_json(place / RESULT), place))
+        except (DataError, AttributeError, KeyError, TypeError) as error:
+            damaged.append(str(error) if isinstance(error, DataError) else f"{place / RESULT} is no result of a run")
+    table = pd.DataFrame.from_records(rows, columns=_in_order(rows))
+    for name in table.columns:
+        if len({type(value) for value in table[name]} & {str, bool, int, float}) > 1 and table[name].dtype == object:
+            table[name] = table[name].map(lambda value: value if value is None else str(value))
+    table.attrs.update(damaged=damaged, unfinished=unfinished)
+    return table
+
+
+def run_folders(top: Path) -> Iterator[tuple[Path, bool]]:
+    """Every run's folder at or below ``top``, sorted, and whether it is finished; runs do not lie inside runs."""
+    for place, inside, files in os.walk(top):
+        if RESULT in files or CURVES in files:
+            inside.clear()
+            yield Path(place), RESULT in files
+        else:
+            inside[:] = sorted(name for name in inside if name not in SKIPPED and not name.startswith("."))
+
+
+def row_of(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A run's line of the table."""
+    row: dict[str, Any] = {"run_id": result["run_id"], **flattened(result["config"])}
+    row.update((key, value) for key, value in result.items() if key not in NOT_COLUMNS)
+    for when, found in result["diagnostics"].items():
+        row.update((f"{when}/{name}", value) for name, value in found.items())
+    row.update((f"population.{key}", value) for key, value in result["population"].items())
+    return {**row, "folder": str(folder)}
+
+
+def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines a result, under the names a user types.
+
+    >>> flattened({"optimizer": {"name": "sgd", "lr": 0.1}, "model": {"widths": [128, 64]}, "seed": 0})
+    {'optimizer': 'sgd', 'optimizer.lr': 0.1, 'model.widths': '[128,64]', 'seed': 0}
+    """
+    row: dict[str, Any] = {}
+    for section, values in config.items():
+        if section == "experiment":  # whatever else it holds describes the source, not the run
+            row.update(
+                {
+                    k: values[v]
+                    for k, v in {"experiment": "name", "experiment.variant": "variant"}.items()
+                    if v in values
+                }
+            )
+        elif isinstance(values, Mapping):
+            named = {section: values["name"]} if "name" in values else {}
+            row.update(named | {f"{section}.{key}": value for key, value in values.items() if key != "name"})
+        else:
+            row[section] = values
+    kept = {key: value for key, value in row.items() if key not in _indifferent()}
+    return {
+        key: str(value).replace(" ", "") if isinstance(value, list | dict) else value for key, value in kept.items()
+    }
+
+
+@lru_cache(maxsize=1)
+def _indifferent() -> frozenset[str]:
+    """The settings that cannot change a result, such as ``trainer.threads``."""
+    from mlp_study.config import SECTIONS, DataConfig, RunConfig
+
+    sections = {"": RunConfig, "data.": DataConfig, **{f"{name}.": section for name, section in SECTIONS.items()}}
+    return frozenset(
+        prefix + f.name
+        for prefix, section in sections.items()
+        for f in dataclasses.fields(section)
+        if not f.metadata.get("result", True) and f.name != "experiment"
+    )
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[str]:
+    """All columns: as the first run has them, then what only others have, the folder last."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if name != "folder"] + ["folder"]

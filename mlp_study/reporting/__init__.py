@@ -1,0 +1,1 @@
+"""Reports: folders of runs in; one page, figures and tables out. Nothing here trains."""

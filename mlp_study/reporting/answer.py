@@ -1,0 +1,138 @@
+"""The sentence at the top of a report, made from the data alone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlp_study.reporting.factors import Row, described, mean_deviation, measured
+from mlp_study.reporting.importance import Share
+
+NAMED = 3  # failing combinations that are named one by one
+METRIC = "test/accuracy"
+
+
+def answer(
+    rows: Sequence[Row],
+    factors: Sequence[str],
+    groups: Mapping[tuple[str, ...], Sequence[int]],
+    mechanisms: Sequence[str | None],
+    shares: Sequence[Share],
+    searched: bool = False,
+) -> str:
+    """Which factor matters most and by how much, what fails and why, what is best; each with its n.
+
+    Args:
+        rows: the finished runs.
+        factors: what varies.
+        groups: rows of equal factors.
+        mechanisms: why each run failed, None if it did not.
+        shares: the decomposition of the test accuracy's variance.
+        searched: whether a search has chosen the combinations, which has sentences of its own for what matters most
+            and what is best.
+    """
+    if not rows:
+        return "No run has finished yet."
+    if len(rows) == 1:
+        return _of_one(rows[0], mechanisms[0])
+    data = Counter(str(row.get("data")) for row in rows)
+    seeds = sorted({len(members) for members in groups.values()})
+    each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    if searched:
+        return f"Over its {len(rows)} runs on {' and '.join(sorted(data))}, {_mechanisms(mechanisms)}."
+    combinations = f"{len(groups)} combination{'s' * (len(groups) != 1)}"
+    lead = f"Over {len(rows)} run{'s' * (len(rows) != 1)} on {' and '.join(sorted(data))} "
+    lead += f"({combinations}, n = {each} seed{'s' * (each != '1')} each), "
+    return (
+        lead
+        + "; ".join([*_importance(shares), _failures(rows, factors, groups, mechanisms), *_best(rows, factors, groups)])
+        + "."
+    )
+
+
+def _of_one(row: Row, mechanism: str | None) -> str:
+    setting = f"{row.get('activation')} on {row.get('data')} (scale {row.get('data.scale')})"
+    failure = f" and fails: {mechanism}" if mechanism else ""
+    cause = f" ({row['cause']})" if row.get("cause") else ""
+    reached = measured(row, METRIC)
+    told = "has no finite test accuracy" if math.isnan(reached) else f"reaches a test accuracy of {reached:.3f}"
+    epochs = measured(row, "epochs")
+    after = "" if math.isnan(epochs) else f" after {epochs:.0f} epoch{'s' * (epochs != 1)}"
+    return f"{setting} {told}{after}{failure}; outcome: {str(row['outcome']).replace('_', ' ')}{cause}, n = 1 run."
+
+
+def _importance(shares: Sequence[Share]) -> list[str]:
+    mains = [share for share in shares if len(share.factors) == 1]
+    if not mains:
+        return []
+    pairs = [share for share in shares if len(share.factors) == 2]
+    if pairs and pairs[0].part > mains[0].part:
+        words = f"{' together with '.join(pairs[0].factors)} matters most: their interaction explains"
+        alone = ", ".join(f"{share.factors[0]} alone {share.part:.0%}" for share in mains[:3])
+        return [f"{words} {pairs[0].part:.0%} of the test accuracy's variance ({alone})"]
+    words = f"{mains[0].factors[0]} matters most: alone it explains {mains[0].part:.0%} of the test accuracy's variance"
+    more = [f"{share.factors[0]} {share.part:.0%}" for share in mains[1:3]]
+    if pairs and pairs[0].part >= 0.01:
+        more.append(f"{' with '.join(pairs[0].factors)} {pairs[0].part:.0%}")
+    return [f"{words} ({', '.join(more)})" if more else words]
+
+
+def _mechanisms(mechanisms: Sequence[str | None]) -> str:
+    why = Counter(mechanism for mechanism in mechanisms if mechanism is not None)
+    named = ", ".join(f"{name} in {count}" for name, count in why.most_common())
+    return f"{why.total()} fail{'s' * (why.total() == 1)}: {named}" if why else "no run fails"
+
+
+def _failures(
+    rows: Sequence[Row],
+    factors: Sequence[str],
+    groups: Mapping[tuple[str, ...], Sequence[int]],
+    mechanisms: Sequence[str | None],
+) -> str:
+    failed = sum(mechanism is not None for mechanism in mechanisms)
+    if not failed:
+        return "no run fails"
+    worst = []
+    for group, members in groups.items():
+        why = Counter(mechanisms[i] for i in members if mechanisms[i] is not None)
+        if 2 * why.total() > len(members):
+            spread = level([measured(rows[i], METRIC) for i in members])
+            cause, count = why.most_common(1)[0]
+            worst.append(
+                (-why.total() / len(members), spread, f"{described(factors, group)} ({cause} in {count}: {spread})")
+            )
+    words = f"{failed} run{'s' * (failed != 1)} fail{'s' * (failed == 1)}"
+    if not worst:
+        return words
+    named = [line for *_, line in sorted(worst)[:NAMED]]
+    more = len(worst) - len(named)
+    return f"{words}: {', '.join(named)}" + (f" and {more} more combination{'s' * (more != 1)}" if more else "")
+
+
+def _best(rows: Sequence[Row], factors: Sequence[str], groups: Mapping[tuple[str, ...], Sequence[int]]) -> list[str]:
+    found = [([measured(rows[i], METRIC) for i in members], group) for group, members in groups.items()]
+    known = [(mean_deviation(values)[0], values, group) for values, group in found]
+    known = [entry for entry in known if not math.isnan(entry[0])]
+    if not known:
+        return ["no test accuracy is recorded"]
+    _, values, group = max(known, key=lambda entry: entry[0])
+    return [f"best is {described(factors, group)} with {level(values)}"]
+
+
+def level(values: Sequence[float]) -> str:
+    """Mean, deviation and n in words."""
+    mean, deviation, n = mean_deviation(values)
+    if not n:
+        return "no accuracy, n = 0"
+    return f"accuracy {mean:.3f}" + ("" if math.isnan(deviation) else f" ± {deviation:.3f}") + f", n = {n}"
+
+
+def claims_answer(claims: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the sources' claims hold."""
+    verdicts = {(claim.get("experiment"), claim.get("claim")): str(claim.get("verdict")) for claim in claims}
+    counts = Counter(verdicts.values())
+    verb = {"holds": "hold", "does not hold": "do not hold"}  # of several claims
+    words = ", ".join(f"{count} {verb.get(v, v) if count > 1 else v}" for v, count in counts.most_common())
+    return f"Of {len(verdicts)} claims of the sources: {words}."

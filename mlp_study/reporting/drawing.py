@@ -1,0 +1,133 @@
+"""The static figures of a study, from its analysis: for papers and slides, the page has charts of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mlp_study.reporting.analysis import Analysis
+from mlp_study.reporting.factors import continuous, levels_of, mean_deviation, text
+from mlp_study.reporting.payload import DRAWN, quantiles, reached
+from mlp_study.reporting.pictures import Picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from mlp_study.figures.study import Cell
+
+SHOWN_GROUPS = 7  # colours that can be told apart
+MOST_LEVELS = 24  # of a map's factor
+TIME = 0.8  # validation accuracy to be reached
+METRIC = "test/accuracy"
+NAME = "test accuracy (share of images)"
+MOST_PHASES = 4  # phase diagrams, one an activation
+PREFIX = "study_"  # of the files
+
+
+def drawn_figures(study: Analysis) -> list[Picture]:
+    """Every figure that the study has something to show in; the page has interactive charts of the same."""
+    return [Picture.of(PREFIX + name, "", "", figure, charted=True) for name, figure in _figures(study) if study.rows]
+
+
+def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
+    from mlp_study.figures import learning_curves
+    from mlp_study.figures import study as figures
+
+    if study.curves.size:
+        yield "learning_curves", learning_curves(curve_table(study), "combination" if study.factors else None)
+    if len(study.factors) >= 2:
+        names = _map_factors(study)
+        rows, columns = (levels_of(study.rows, name) for name in names)
+        if len(rows) <= MOST_LEVELS and len(columns) <= MOST_LEVELS:
+            yield "map", figures.value_map(cells_of(study, names), rows, columns, names, NAME)
+    yield from _phases(study)
+    if study.factors:
+        gap, time = (_by_combination(study, values) for values in _values(study))
+        if any(cell.n for cell in gap.values()):
+            yield "gap", figures.combinations(gap, "training less test accuracy (share of images)")
+        if any(cell.n for cell in time.values()):
+            yield "time", figures.combinations(time, f"epochs to validation accuracy {TIME}", least=1.0)
+    if (shares := study.shares.get(METRIC)) and not study.study.search:
+        named = [(" x ".join(share.factors) or "the rest", share.part) for share in shares]
+        yield "importance", figures.importance_bars(named, "test accuracy", len(study.rows))
+
+
+def _map_factors(study: Analysis) -> tuple[str, str]:
+    first = "activation" if "activation" in study.factors else study.factors[0]
+    second = next(name for name in ("data.scale", *study.factors) if name in study.factors and name != first)
+    return first, second
+
+
+def _phases(study: Analysis) -> Iterator[tuple[str, Figure]]:
+    """A phase diagram of the first two continuous factors for each activation: their limits differ."""
+    from mlp_study.figures.study import phase_diagram
+
+    axes = continuous(study.rows, study.factors)[:2]
+    if len(axes) < 2:
+        return
+    names = (axes[1], axes[0])
+    rows, columns = (levels_of(study.rows, name) for name in names)
+    if len(rows) > MOST_LEVELS or len(columns) > MOST_LEVELS:
+        return
+    activations = levels_of(study.rows, "activation")
+    for activation in activations[:MOST_PHASES]:
+        own = [i for i, row in enumerate(study.rows) if text(row.get("activation")) == activation]
+        index = {key: c.mean for key, c in cells_of(study, names, "initial/stability_index", own).items() if c.n}
+        figure = phase_diagram(
+            cells_of(study, names, METRIC, own), rows, columns, names, f"{activation}: {NAME}", index or None
+        )
+        yield f"phase_{activation}" if len(activations) > 1 else "phase", figure
+
+
+def cells_of(
+    study: Analysis, names: tuple[str, str], metric: str = METRIC, runs: Sequence[int] | None = None
+) -> dict[tuple[str, str], Cell]:
+    """Mean, deviation, n and the most frequent mechanism for each pair of values of two factors; None: of all runs."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for i in range(len(study.rows)) if runs is None else runs:
+        row = study.rows[i]
+        members.setdefault((text(row.get(names[0])), text(row.get(names[1]))), []).append(i)
+    return {key: _cell([study.value(i, metric) for i in own], _mark(study, own)) for key, own in members.items()}
+
+
+def _cell(values: Sequence[float], mark: str = "") -> Cell:
+    from mlp_study.figures.study import Cell
+
+    mean, deviation, n = mean_deviation(values)
+    half = quantiles(n)[-1] * deviation / math.sqrt(n) if n > 1 else math.nan
+    return Cell(mean, deviation, n, mark, half)
+
+
+def _mark(study: Analysis, members: Sequence[int]) -> str:
+    found = Counter(mechanism for i in members if (mechanism := study.mechanisms[i]))
+    return found.most_common(1)[0][0] if 2 * found.total() > len(members) else ""
+
+
+def _values(study: Analysis) -> tuple[list[float], list[float]]:
+    """Each run's generalisation gap, and its epochs to an accuracy (NaN: never)."""
+    epochs = [math.nan if epoch is None else float(epoch) for epoch in reached(study.curves, TIME)]
+    return [study.value(i, "gap") for i in range(len(study.rows))], epochs
+
+
+def _by_combination(study: Analysis, values: Sequence[float]) -> dict[str, Cell]:
+    return {", ".join(group): _cell([values[i] for i in members]) for group, members in study.groups.items()}
+
+
+def curve_table(study: Analysis) -> pd.DataFrame:
+    """The curves of the best, the worst and some combinations between, below each other."""
+    import numpy as np
+    import pandas as pd
+
+    level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
+    order = sorted(study.groups, key=lambda group: -math.inf if math.isnan(level[group]) else -level[group])
+    places = np.unique(np.linspace(0, len(order) - 1, min(SHOWN_GROUPS, len(order))).round().astype(int))
+    tables = []
+    for group in (order[place] for place in places):
+        for i in study.groups[group]:
+            table = pd.DataFrame(study.curves[i][:, : len(DRAWN)], columns=list(DRAWN))
+            tables.append(table.assign(epoch=np.arange(1, len(table) + 1), combination=", ".join(group)))
+    whole = pd.concat(tables)
+    return whole[whole["train/loss"].notna()]

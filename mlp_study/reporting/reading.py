@@ -1,0 +1,195 @@
+"""What a report is made of: the runs below some folders, read so that nothing damaged stops it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.errors import DataError
+from mlp_study.records.run_folder import CURVES, RESULT, read_json
+from mlp_study.records.runs_table import flattened, row_of, run_folders
+from mlp_study.reporting.search import SearchRecord, read_search
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CURVE_METRICS = (
+    "train/loss", "train/accuracy", "val/loss", "val/accuracy", "dead", "saturated", "seconds", "step",
+)  # fmt: skip
+CLAIMS, MULTIRUN = "reproduction.json", "multirun.yaml"
+
+
+@dataclass
+class Study:
+    """Everything below the folders of one report.
+
+    Attributes:
+        kind: ``run``, ``sweep``, ``search`` or ``reproduction``.
+        folders: what was asked for.
+        rows: one a finished run, as ``load_results`` has them.
+        settings: the columns of ``rows`` that a user sets, in their order.
+        damaged: a line for each record that could not be read.
+        unfinished: folders of runs that have curves but no result yet.
+        commands: what made the runs, as typed.
+        commits: how many runs each commit of the code has trained.
+        versions: how many runs each version of a package has trained, as ``name version``.
+        devices: how many runs each device has trained.
+        claims: the content of a reproduction's ``reproduction.json``.
+        search: the trials, if the folder is that of a search that has ended.
+    """
+
+    kind: str
+    folders: list[Path]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, None] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    commits: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+    devices: Counter[str] = field(default_factory=Counter)
+    claims: dict[str, Any] | None = None
+    search: SearchRecord | None = None
+
+    @property
+    def title(self) -> str:
+        """The folders' names."""
+        return ", ".join(folder.resolve().name for folder in self.folders)
+
+
+def read_study(folders: Sequence[Path]) -> Study:
+    """All runs at or below the folders; of several folders, the row says under ``folders`` where it is from.
+
+    Raises:
+        DataError: a folder does not exist, or there is no run below any of them.
+    """
+    study = Study("sweep", list(folders), settings={"folders": None} if len(folders) > 1 else {})
+    results: list[dict[str, Any]] = []
+    names = _short_names(folders)
+    for top in folders:
+        if not top.is_dir():
+            raise DataError(f"{top} is not a folder; report takes the folder of a run, of a sweep or of reproduce")
+        for row, result in _finished(top, study):
+            study.rows.append({**row, "folders": names[top]} if len(folders) > 1 else row)
+            study.settings |= dict.fromkeys(flattened(result["config"]))
+            results.append(result)
+    if not (study.rows or study.damaged or study.unfinished):
+        raise DataError(f"{', '.join(map(str, folders))} holds no run: there is no {RESULT} and no {CURVES} below it")
+    _describe(study, results)
+    return study
+
+
+def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Folders as seen from the one that they share."""
+    shared = os.path.commonpath([folder.resolve().parent for folder in folders])
+    return {folder: Path(os.path.relpath(folder.resolve(), shared)).as_posix() for folder in folders}
+
+
+def _finished(top: Path, study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    for place, finished in run_folders(top):
+        if not finished:
+            study.unfinished.append(str(place))
+            continue
+        try:
+            result = read_json(place / RESULT)
+            row = row_of(result, place)
+            float(row.get("test/accuracy", math.nan)), str(row["outcome"])
+        except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
+            plain = isinstance(error, DataError)
+            study.damaged.append(str(error) if plain else f"{place / RESULT} is no result of a run")
+        else:
+            yield row, result
+
+
+def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
+    """Kind, claims, commands, versions and commits."""
+    for result in results:
+        study.commits[str(result.get("git_commit"))] += 1
+        study.devices[str(result.get("device"))] += 1
+        versions = result.get("versions")
+        for name, version in versions.items() if isinstance(versions, Mapping) else ():
+            study.versions[f"{name} {version}"] += 1
+    for top in study.folders:
+        if (top / CLAIMS).is_file():
+            study.claims = study.claims or _claims(top / CLAIMS, study)
+        study.commands += _commands(top)
+    if len(study.folders) == 1:
+        study.search = _search(study.folders[0], study)
+    if study.claims:
+        study.kind = "reproduction"
+        typed = " ".join([f"seeds={study.claims.get('seeds')}", *map(str, study.claims.get("overrides") or [])])
+        study.commands.append(f"python -m mlp_study.reproduce {typed}")
+    elif study.search:
+        study.kind = "search"
+    elif len(study.folders) == 1 and len(study.rows) == 1 and (study.folders[0] / RESULT).is_file():
+        study.kind = "run"
+        study.commands = [" ".join(["python -m mlp_study.train", *map(str, results[0].get("overrides") or [])])]
+
+
+def _claims(path: Path, study: Study) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+        if not (isinstance(found, dict) and isinstance(found.get("claims"), list)):
+            raise ValueError("it is no reproduction")
+    except (OSError, ValueError) as error:
+        study.damaged.append(f"{path} cannot be read: {error}")
+        return None
+    return found
+
+
+def _search(top: Path, study: Study) -> SearchRecord | None:
+    try:
+        return read_search(top)
+    except DataError as error:
+        study.damaged.append(str(error))
+        return None
+
+
+def _commands(top: Path) -> list[str]:
+    """The sweep's command, from Hydra's own record of it."""
+    if not (top / MULTIRUN).is_file():
+        return []
+    from omegaconf import OmegaConf
+
+    try:
+        found: Any = OmegaConf.to_container(OmegaConf.load(top / MULTIRUN), resolve=False)
+        return [" ".join(["python -m mlp_study.train -m", *map(str, found["hydra"]["overrides"]["task"])])]
+    except Exception:  # whatever is wrong with that file, the page does without it
+        return []
+
+
+def read_curves(study: Study) -> np.ndarray:
+    """All runs' curves [run, epoch, metric] in the order of ``CURVE_METRICS``; NaN where nothing was measured.
+
+    A damaged file leaves its run without curves and is reported in ``study.damaged``.
+    """
+    import numpy as np
+
+    found = [_curve(Path(row["folder"]), study) for row in study.rows]
+    epochs = max((len(rows) for rows in found), default=0)
+    curves = np.full((len(found), epochs, len(CURVE_METRICS)), np.nan, dtype=np.float32 if epochs > 500 else float)
+    for k, rows in enumerate(found):
+        if rows:
+            curves[k, : len(rows)] = rows
+    return curves
+
+
+def _curve(folder: Path, study: Study) -> list[list[float]]:
+    path = folder / CURVES
+    try:
+        head, *body = csv.reader(io.StringIO(path.read_text()))
+        if "epoch" not in head:
+            raise ValueError("it has no column epoch")
+        places = [head.index(name) if name in head else -1 for name in CURVE_METRICS]
+        return [[float(line[i]) if i >= 0 and line[i] else math.nan for i in places] for line in body if line]
+    except (OSError, ValueError, IndexError) as error:
+        study.damaged.append(f"{path} cannot be read: {error}")
+        return []

@@ -1,0 +1,1 @@
+"""The five sources again: their variants over many seeds, and each published claim held against what was measured."""

@@ -1,0 +1,76 @@
+"""The sources' figures: learning curves of all variants, and each variant's predictions and first-layer weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlp_study.reproduction.experiments import Experiment
+from mlp_study.reproduction.runs import Done
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mlp_study.training.results import Row
+
+CURVES = {  # figure -> the panels of learning_curves
+    "learning_curves": ("loss", "accuracy"),
+    "loss_curves": ("loss",),
+    "accuracy_curves": ("accuracy",),
+}
+OF_A_RUN = {"prediction_grid": "predictions", "first_layer_weights": "weights"}  # drawn with each variant's first seed
+SHOWN_GROUPS = 7  # colours that can be told apart
+
+
+def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Path]:
+    """The experiment's figures as PNG: curves are drawn now, into ``top/figures``; those of single runs lie with them.
+
+    Args:
+        found: the experiment.
+        done: its finished runs.
+        top: the reproduction's folder.
+    """
+    from mlp_study.figures import save_png
+
+    paths = []
+    for figure in found.figures:
+        if figure in CURVES:
+            for part, variants in enumerate(_parts(list(found.variants)), 1):
+                suffix = f"_{part}" if len(found.variants) > SHOWN_GROUPS else ""
+                path = top / "figures" / f"{found.name}_{figure}{suffix}.png"
+                paths.append(save_png(_curves(found, done, variants, CURVES[figure]), path))
+        else:
+            paths += [
+                path for run in done if (path := run.cell.folder / "figures" / f"{OF_A_RUN[figure]}.png").is_file()
+            ]
+    return paths
+
+
+def _parts(variants: list[str]) -> list[list[str]]:
+    """Variants in parts of nearly equal size that have enough colours."""
+    count = -(-len(variants) // SHOWN_GROUPS)
+    size = -(-len(variants) // count)
+    return [variants[i : i + size] for i in range(0, len(variants), size)]
+
+
+def _curves(found: Experiment, done: Sequence[Done], variants: Sequence[str], panels: Sequence[str]) -> Figure:
+    import pandas as pd
+
+    from mlp_study.figures import learning_curves
+
+    rows = [{**row, "variant": v} for v in variants for row in _carried_on([r for r in done if r.cell.variant == v])]
+    data = " and ".join(dict.fromkeys(run.cell.config.data.name for run in done))
+    stopped = any(run.outcome != "completed" for run in done if run.cell.variant in variants)
+    title = f"{found.name} on {data}" + (": a run that has ended keeps its last value" if stopped else "")
+    return learning_curves(pd.DataFrame(rows), by="variant", metrics=panels, title=title, validation="test")
+
+
+def _carried_on(runs: Sequence[Done]) -> Iterator[Row]:
+    """Every run's rows up to the longest run's last epoch, or the mean would be of the survivors only."""
+    last = max((run.rows[-1]["epoch"] for run in runs if run.rows), default=0)
+    for run in runs:
+        yield from run.rows
+        for epoch in range(int(run.rows[-1]["epoch"]) + 1 if run.rows else 1, int(last) + 1):
+            if run.rows:
+                yield {**run.rows[-1], "epoch": epoch}

@@ -1,0 +1,227 @@
+"""How a batch of trials is trained: as populations in this process, or job by job through another launcher."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlp_study.config import RunConfig
+from mlp_study.errors import ConfigError, DataError, StudyError
+from mlp_study.records import tracking
+from mlp_study.records.run_folder import RESULT, read_json
+from mlp_study.records.runs_table import row_of
+from mlp_study.search.objective import Objective
+from mlp_study.search.pruning import InFlight, Pruning
+from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.executor import Executor, Keeping, in_words
+from mlp_study.sweep.hydra_files import HydraFiles
+from mlp_study.sweep.launch import MODELS_UP_TO, Launch
+from mlp_study.sweep.plan import Population, make_plan
+from mlp_study.sweep.store import Store
+from mlp_study.sweep.sweep import sweep_folder, write_multirun
+from mlp_study.sweep.table import SweepTable
+
+if TYPE_CHECKING:
+    from hydra.plugins.launcher import Launcher
+    from hydra.types import HydraContext
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+class Batches(Protocol):
+    """Trains trials."""
+
+    def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
+        """The rows of each trial's runs: ``outcome``, ``cause``, the metrics."""
+
+
+class Populations:
+    """Trains each batch as populations in this process and records every run as a sweep does.
+
+    Args:
+        master: the sweep's own composed config.
+        context: Hydra's loader and callbacks.
+        objective: what the pruner sees; None: nothing is pruned.
+        by_repeat: whether the repeats train one after the other, as a pruner over repeats needs it.
+        runs: how many runs the whole study may have, by which is decided whose models are kept.
+    """
+
+    def __init__(
+        self,
+        master: DictConfig,
+        context: HydraContext,
+        objective: Objective | None,
+        by_repeat: bool,
+        runs: int,
+    ) -> None:
+        self.master, self.objective, self.by_repeat = master, objective, by_repeat
+        self.composer = Composer(context.config_loader, master)
+        self.launch = Launch(master, self.composer)
+        self.store = Store(sweep_folder(master))
+        self.table = SweepTable(self.store.folder)
+        self.name = self.launch.name(self.store.folder)
+        self.keeping = Keeping(None, self.name, "models" if runs <= MODELS_UP_TO else "best")
+
+    def config(self, overrides: Sequence[str]) -> RunConfig:
+        """A trial's config.
+
+        Raises:
+            ConfigError: it is not valid; the message names the option.
+        """
+        return RunConfig.from_dict(self.composer.compose(overrides))
+
+    @contextlib.contextmanager
+    def opened(self, sample: Sequence[str]) -> Iterator[None]:
+        """The sweep's folder, its log and its table, written at the end whatever happens.
+
+        Raises:
+            ConfigError: the folder belongs to something else.
+        """
+        self.store.open(None)
+        write_multirun(self.master, self.store.folder)
+        self.keeping.hydra_files = HydraFiles(self.composer.full(sample))
+        self.table.refresh()
+        with self.launch.logged(self.store.folder), contextlib.closing(self.store):
+            try:
+                yield
+            finally:
+                self.table.refresh()
+                if self.table.rows:
+                    self.table.write(parquet=True)
+                tracking.wait()
+
+    def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
+        """Train all repeats of all trials together, or one repeat after the other."""
+        for trial in trials:
+            self._identify(trial)
+        todo = [trial for trial in trials if trial.failed is None]
+        rounds = range(max((len(t.run_ids) for t in todo), default=0)) if self.by_repeat else [None]
+        for repeat in rounds:
+            self._round([t for t in todo if t.pruned is None], repeat)
+        return [self._rows(trial) for trial in trials]
+
+    def _identify(self, trial: InFlight) -> None:
+        """Its runs' ids; a trial that is not valid fails and disturbs no other."""
+        try:
+            trial.run_ids = [self.config(job).run_id for job in jobs_of(trial)]
+        except StudyError as error:
+            trial.failed = str(error)
+
+    def _round(self, trials: Sequence[InFlight], repeat: int | None) -> None:
+        """One repeat of all trials, or all their repeats."""
+        jobs = {
+            run_id: (job, trial.number * max(1, len(trial.seeds)) + r)
+            for trial in trials
+            for r, (run_id, job) in enumerate(zip(trial.run_ids, jobs_of(trial), strict=True))
+            if repeat in (None, r)
+        }
+        if not jobs:
+            return
+        plan = make_plan([job for job, _ in jobs.values()], self.composer)
+        numbers = {run_id: number for run_id, (_, number) in jobs.items()}
+        prunes = self.objective is not None and repeat is None
+        callbacks = [Pruning(trials, self.objective)] if prunes and self.objective is not None else []
+        executor = Executor(self.store, self.keeping, callbacks)
+        executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
+        self.table.refresh()
+        if self.objective is not None and repeat is not None:
+            self._report(trials, repeat, self.objective)
+
+    def _report(self, trials: Sequence[InFlight], repeat: int, objective: Objective) -> None:
+        for trial in trials:
+            value = objective.value(self._row(trial.run_ids[repeat]))
+            if value is not None:
+                trial.report(value, repeat)
+
+    def _rows(self, trial: InFlight) -> list[Row]:
+        if trial.failed is not None:
+            return [{"outcome": "failed", "cause": trial.failed}]
+        ids = trial.run_ids if not self.by_repeat or trial.pruned is None else trial.run_ids[: trial.pruned + 1]
+        return [self._row(run_id) for run_id in ids]
+
+    def _row(self, run_id: str) -> Row:
+        return self.table.rows.get(run_id, {"outcome": "failed", "cause": "its result cannot be read"})
+
+
+def _numbered(populations: Iterable[Population], numbers: dict[str, int]) -> Iterator[Population]:
+    """The jobs' numbers are their trials'."""
+    for population in populations:
+        cells = tuple(dataclasses.replace(cell, number=numbers[cell.run_id]) for cell in population.cells)
+        yield dataclasses.replace(population, cells=cells)
+
+
+class Jobs:
+    """Runs any task, or this project's, through any launcher; a job's value is what the task returns."""
+
+    def __init__(self, launcher: Launcher, objectives: Sequence[Objective]) -> None:
+        self.launcher, self.objectives = launcher, list(objectives)
+
+    def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
+        """Launch the jobs of consecutive trials together."""
+        found: list[list[Row]] = []
+        for group in _consecutive(trials):
+            repeats = max(1, len(group[0].seeds))
+            jobs = [job for trial in group for job in jobs_of(trial)]
+            returns = list(self.launcher.launch(jobs, initial_job_idx=group[0].number * repeats))
+            rows = [self._row(job) for job in returns]
+            found += [rows[i * repeats : (i + 1) * repeats] for i in range(len(group))]
+        return found
+
+    def _row(self, job: Any) -> Row:
+        """The run's record where there is one, else what the task returned."""
+        try:
+            value = job.return_value
+        except Exception as error:
+            return {"outcome": "failed", "cause": in_words(error.__cause__ or error)}
+        with contextlib.suppress(DataError, AttributeError, KeyError, TypeError, ValueError):
+            path = Path(job.hydra_cfg.hydra.runtime.output_dir) / RESULT
+            return row_of(read_json(path), path.parent)
+        values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        if len(values) != len(self.objectives):
+            cause = f"the task returned {value!r}; it takes {len(self.objectives)} numbers"
+            return {"outcome": "failed", "cause": cause}
+        try:
+            row: Row = {o.metric: float(v) for o, v in zip(self.objectives, values, strict=True)}
+        except (TypeError, ValueError):
+            return {"outcome": "failed", "cause": f"the task returned {value!r}; it takes a number"}
+        finite = all(math.isfinite(v) for v in row.values())
+        return {**row, "outcome": "completed" if finite else "diverged"}
+
+
+def _consecutive(trials: Sequence[InFlight]) -> list[list[InFlight]]:
+    groups: list[list[InFlight]] = []
+    for trial in trials:
+        if groups and groups[-1][-1].number + 1 == trial.number:
+            groups[-1].append(trial)
+        else:
+            groups.append([trial])
+    return groups
+
+
+def jobs_of(trial: InFlight) -> list[list[str]]:
+    """The overrides of each repeat."""
+    others = [o for o in trial.overrides if not trial.seeds or o.partition("=")[0] != "seed"]
+    return [[*others, f"seed={seed}"] for seed in trial.seeds] or [list(trial.overrides)]
+
+
+def base_seed(overrides: Sequence[str]) -> int:
+    """The first repeat's seed.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "seed"]
+    try:
+        return int(given[-1]) if given else 0
+    except ValueError:
+        raise ConfigError(
+            f"seed={given[-1]} is not valid with hydra.sweeper.repeats; it takes a whole number"
+        ) from None

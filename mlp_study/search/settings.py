@@ -1,0 +1,117 @@
+"""The sweeper's settings, checked before anything is opened or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlp_study.errors import ConfigError
+from mlp_study.search.objective import Objective, read_objectives
+from mlp_study.search.samplers import Settings, pruner_settings, sampler_settings
+from mlp_study.search.storage import masked
+
+STUDY = "mlp_study"
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What ``hydra.sweeper`` says; see ``mlp_study.conf.search.OptunaConfig``."""
+
+    objectives: tuple[Objective, ...]
+    sampler: Settings
+    pruner: Settings
+    params: Mapping[str, Any]
+    conditions: Mapping[str, Mapping[str, Any]]
+    custom_search_space: str | None
+    storage: Any
+    study_name: str
+    n_trials: int
+    n_jobs: int
+    repeats: int
+    max_failure_rate: float | None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether trials can be given up early."""
+        return bool(self.pruner["name"] != "none")
+
+    @property
+    def by_repeat(self) -> bool:
+        """Whether the repeats train one after the other: the Wilcoxon pruner compares trials seed by seed."""
+        inner = self.pruner.get("wrapped_pruner") or self.pruner
+        return bool(inner["name"] == "wilcoxon")
+
+
+def read_settings(node: Mapping[str, Any]) -> SearchSettings:
+    """The checked settings.
+
+    Raises:
+        ConfigError: an unknown sampler, pruner, rule or option, or a number out of range.
+    """
+    settings = SearchSettings(
+        objectives=tuple(
+            read_objectives(node["objective"], node["direction"], node["diverged"], str(node["aggregate"]))
+        ),
+        sampler=sampler_settings(node["sampler"]),
+        pruner=pruner_settings(node["pruner"]),
+        params=dict(node["params"] or {}),
+        conditions=dict(node["conditions"] or {}),
+        custom_search_space=node["custom_search_space"],
+        storage=node["storage"],
+        study_name=str(node["study_name"] or STUDY),
+        n_trials=_whole("n_trials", node["n_trials"]),
+        n_jobs=_whole("n_jobs", node["n_jobs"]),
+        repeats=_whole("repeats", node["repeats"]),
+        max_failure_rate=_rate(node["max_failure_rate"]),
+    )
+    if settings.by_repeat and settings.repeats < 2:
+        raise ConfigError(
+            "hydra.sweeper.pruner=wilcoxon compares trials over repeats; hydra.sweeper.repeats takes 2 or more"
+        )
+    return settings
+
+
+def _whole(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"hydra.sweeper.{key}={value} is not valid; it takes a whole number in [1, inf)")
+    return value
+
+
+def _rate(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"hydra.sweeper.max_failure_rate={value} is not valid; it takes a part in [0, 1]")
+    return float(value)
+
+
+def returned(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a task that is no training of this project: its objectives are what it returns.
+
+    As in Hydra's stock plugin they are minimized, unless ``direction`` says otherwise.
+    """
+    directions = node["direction"]
+    several = len(directions) if isinstance(directions, Sequence) and not isinstance(directions, str) else 1
+    names = ["value"] if several == 1 else [f"value {place}" for place in range(several)]
+    return {**node, "objective": names if node["objective"] is None else node["objective"]}
+
+
+def hide_passwords(master: Any) -> bool:
+    """Take the passwords out of the config that is recorded with the sweep and with each of its runs.
+
+    Returns:
+        whether one of them was typed, so that the process list shows it.
+    """
+    from omegaconf import OmegaConf, open_dict, read_write
+
+    hydra = master.hydra
+    plain = OmegaConf.to_container(hydra.sweeper, resolve=False)
+    assert isinstance(plain, dict)
+    typed = [str(override) for override in hydra.overrides.hydra]
+    with read_write(hydra), open_dict(hydra):
+        if isinstance(plain.get("storage"), str):
+            hydra.sweeper.storage = masked(plain["storage"])
+        for kind in ("hydra", "task"):
+            hydra.overrides[kind] = [masked(str(override)) for override in hydra.overrides[kind]]
+    return any(masked(override) != override for override in typed)

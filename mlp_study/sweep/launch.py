@@ -1,0 +1,209 @@
+"""What the launcher does: plan the jobs, train them as populations, and return each job's result to the sweeper."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.config import RunConfig
+from mlp_study.errors import ConfigError, Interrupted
+from mlp_study.records import tracking
+from mlp_study.sweep import slurm, summary
+from mlp_study.sweep.executor import Executor, Keeping, make_folder
+from mlp_study.sweep.hydra_files import HydraFiles
+from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
+from mlp_study.sweep.processes import ProcessesExecutor, default_workers
+from mlp_study.sweep.progress import SweepProgress, wanted
+from mlp_study.sweep.returns import MemberReturn, RunFailed
+from mlp_study.sweep.store import Store, fixed_settings
+from mlp_study.sweep.sweep import sweep_folder, write_multirun
+from mlp_study.sweep.table import SweepTable
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from omegaconf import DictConfig
+
+    from mlp_study.conf import SlurmConfig
+    from mlp_study.reporting.make import Made
+    from mlp_study.sweep.composer import Composer
+
+log = logging.getLogger(__name__)
+
+TABLE_COLUMNS = ("run_id", "outcome", "cause", "test/accuracy", "test/loss", "val/accuracy", "epochs", "seconds")
+MODELS_UP_TO = 1000  # save=auto keeps all models of sweeps up to this many runs
+
+
+@dataclass
+class Launch:
+    """One batch of jobs of a sweep.
+
+    Args:
+        master: the sweep's own composed config, with its ``hydra`` node.
+        composer: has composed the jobs.
+        workers: how many processes train; 1: this one; None: one a GPU, else one for every four cores.
+        slurm: a task's needs where populations train as tasks of SLURM arrays.
+    """
+
+    master: DictConfig
+    composer: Composer
+    workers: int | None = 1
+    slurm: SlurmConfig | None = None
+
+    def run(self, jobs: Sequence[Sequence[str]], ids: tuple[str, ...], cells: Sequence[Cell]) -> list[JobReturn]:
+        """Plan and train the composed jobs; see ``Executor.run`` for what it raises."""
+        composer, settings = self.composer, cells[0].config
+        store = Store(sweep_folder(self.master))
+        # Another sweeper's batch says little of what its later ones will vary.
+        ours = str(self.master.hydra.sweeper._target_).endswith(".PopulationSweeper")
+        fixed = fixed_settings(cells) if ours else None
+        store.check(fixed)
+        crew = Crew(self.workers or (1 if self.slurm else default_workers()))
+        if self.slurm is not None:
+            crew = Crew(crew.workers, slurm.population_bytes(self.slurm), shared=False)
+        plan = grouped(ids, cells, crew, share_of(settings), store.interrupted())
+        finished = {cell.run_id for cell in plan.cells if store.finished(cell.run_id, settings.retry_failed)}
+        summary.print_plan(plan, store.folder, finished)
+        if settings.dry_run:
+            return [MemberReturn(list(job), math.nan, composer) for job in jobs]
+        store.open(fixed, [cell.run_id for cell in cells])
+        write_multirun(self.master, store.folder)
+        table = SweepTable(store.folder)
+        trains = len(finished) < len(plan)
+        with self.logged(store.folder), contextlib.closing(store):
+            if trains:
+                self.train(plan, store, table, settings, HydraFiles(composer.full(cells[0].overrides)))
+            with store.claims.locked():  # of several processes the last one to end writes the whole table
+                table.refresh()
+                table.write(parquet=True)
+        store.tidy()
+        whole = all(cell.run_id in table.rows for cell in cells)
+        made = self.report(store.folder, trains) if ours and settings.report and whole else None
+        if trains and whole:
+            self.track(table, plan, settings, made.figures if made else {})
+        summary.print_summary(table, plan)
+        if made:
+            print(f"report: {made.page}", flush=True)
+        mine = {cell.run_id for cell in plan.cells}
+        return [
+            self.returned(job, table.rows.get(run_id), composer, run_id in mine)
+            for job, run_id in zip(jobs, plan.jobs, strict=True)
+        ]
+
+    def train(self, plan: Plan, store: Store, table: SweepTable, settings: RunConfig, files: HydraFiles) -> None:
+        """All populations; the table is written after each, also when a signal ends the sweep."""
+        few = len(plan) + plan.elsewhere <= MODELS_UP_TO
+        keeping = Keeping(files, self.name(store.folder), "models" if few else "best")
+        table.refresh()
+        keeping.best = max((row.get("val/accuracy", -math.inf) for row in table.rows.values()), default=-math.inf)
+        todo = [p for p in plan.populations if any(self._waits(cell, store, settings) for cell in p.cells)]
+        progress = SweepProgress(todo, wanted(settings))
+
+        def after(population: Population, trained: int) -> None:
+            for cell in population.cells if settings.retry_failed else ():
+                table.forget(cell.run_id)
+            if trained:
+                table.keep_up()
+            progress.end(population)
+
+        try:
+            with progress:
+                if self.slurm is not None:
+                    gpu = settings.trainer.accelerator in ("gpu", "cuda")
+                    cluster = slurm.SlurmExecutor(store.folder, keeping, self.slurm, gpu, settings.retry_failed)
+                    cluster.run(todo, after)
+                elif (workers := self.workers or default_workers()) > 1:
+                    executor = ProcessesExecutor(store.folder, keeping, workers, settings.retry_failed)
+                    executor.run(todo, after)
+                else:
+                    Executor(store, keeping, [progress], settings.retry_failed).run(todo, after, progress.begin)
+        except Interrupted as signal:
+            table.refresh()
+            table.write()
+            done = sum(cell.run_id in table.rows for cell in plan.cells)
+            finished = f"{done} of {len(plan)} runs are finished"
+            raise type(signal)(
+                f"{signal}; {finished}, the same command with sweep_dir={store.folder} resumes"
+            ) from signal
+        finally:
+            tracking.wait()
+
+    @staticmethod
+    def _waits(cell: Cell, store: Store, settings: RunConfig) -> bool:
+        return not store.finished(cell.run_id, settings.retry_failed)
+
+    def track(self, table: SweepTable, plan: Plan, settings: RunConfig, figures: Mapping[str, Path]) -> None:
+        """One more W&B run, the sweep's own: the table of all runs, how they ended, and the report's figures."""
+        name = self.name(table.folder)
+        swept = summary.swept_keys(plan)
+        about = {"swept": swept, "jobs": len(plan.jobs), "sweep_dir": str(table.folder)}
+        run = tracking.open_sweep(table.folder, settings, name, about)
+        rows = list(table.rows.values())
+        columns = [*dict.fromkeys([*swept, *TABLE_COLUMNS])]
+        run.table("runs", columns, [[plain(row.get(column)) for column in columns] for row in rows])
+        ended = [row["outcome"] for row in rows]
+        best = max(rows, key=lambda row: float(row.get("val/accuracy", -math.inf)), default={})
+        counts = {f"runs/{outcome}": ended.count(outcome) for outcome in sorted(set(ended))}
+        run.summary({**counts, **{f"best/{key}": plain(best.get(key)) for key in columns}})
+        if figures:
+            run.images(dict(figures))
+        run.finish()
+        tracking.wait()
+
+    @staticmethod
+    def report(folder: Path, trained: bool) -> Made | None:
+        """The report of the sweep, unless it is there and nothing was trained."""
+        from mlp_study.reporting.make import PAGE, report_at_end
+
+        return report_at_end(folder) if trained or not (folder / PAGE).exists() else None
+
+    def name(self, folder: Path) -> str:
+        """The sweep's name in W&B: its file's in ``sweeps/``, with its folder's."""
+        choice = self.master.hydra.runtime.choices.get("sweeps")
+        place = "/".join(folder.absolute().parts[-2:])
+        return f"{choice} {place}" if choice else place
+
+    @contextlib.contextmanager
+    def logged(self, folder: Path) -> Iterator[None]:
+        """What is logged goes to the sweep's own log too."""
+        make_folder(folder)
+        handler = logging.FileHandler(folder / f"{self.master.hydra.job.name}.log", delay=True)
+        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+    def returned(self, job: Sequence[str], row: Mapping[str, Any] | None, composer: Composer, mine: bool) -> JobReturn:
+        """A job's result for the sweeper: its validation accuracy, or the error that it failed with.
+
+        A run of another share (not ``mine``) that is not there yet, or has failed, is that share's affair.
+        """
+        if not mine:
+            return MemberReturn(list(job), math.nan if row is None else row.get("val/accuracy", math.nan), composer)
+        if row is None or row["outcome"] == "failed":
+            why = "its result cannot be read" if row is None else row.get("cause")
+            return MemberReturn(list(job), RunFailed(f"{' '.join(job)}: {why}"), composer)
+        return MemberReturn(list(job), row.get("val/accuracy", math.nan), composer)
+
+
+def plain(value: Any) -> Any:
+    """What a W&B table takes: numbers, texts, None."""
+    return value if value is None or isinstance(value, int | float | str | bool) else str(value)
+
+
+def share_of(settings: RunConfig) -> str | None:
+    """The share of the plan that this process trains.
+
+    Raises:
+        ConfigError: the shares would go to different folders.
+    """
+    if settings.shard is not None and settings.sweep_dir is None:
+        raise ConfigError(f"shard={settings.shard} needs sweep_dir=FOLDER, the same for all shards")
+    return settings.shard

@@ -1,0 +1,119 @@
+"""What a population costs before it is trained: its members' memory, and a rough time; on the safe side."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlp_study.factors.optimizers import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from mlp_study.config import RunConfig
+    from mlp_study.data.images import ImageSet
+
+GB = 2**30
+CPU_MEMBERS = 256  # beyond it a CPU gains no speed, and an interruption loses more
+GPU_MEMBERS = 4096
+SHARE = 0.5  # of what is free
+PRODUCTS_SHARE = 0.4  # of the pure matrix-product speed that training reaches; the rest is updates and everything else
+
+
+def parameters(config: RunConfig, images: ImageSet) -> int:
+    """Weights and biases of one member."""
+    sizes = [images.height * images.width, *config.model.widths, len(images.classes)]
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+
+
+def member_bytes(config: RunConfig, images: ImageSet, batch: int) -> int:
+    """Memory that one more member takes.
+
+    Its weights, gradients, optimizer state, one temporary and the copy for its record; the activations of a step with
+    their gradients; its own scaled minibatches of a block, as if it shared its input stream with nobody.
+    """
+    itemsize = 8 if config.trainer.precision == "64" else 4
+    weights = parameters(config, images) * (4 + len(OPTIMIZERS[config.optimizer.name].state))
+    units = sum(config.model.widths) + len(images.classes)
+    activations = min(batch, 10_000) * (3 * units + 2 * images.height * images.width)
+    curves = 400 * config.trainer.max_epochs
+    return itemsize * (weights + activations) + curves
+
+
+def on_gpu(config: RunConfig) -> bool:
+    """Whether the run will train on a GPU."""
+    import torch
+
+    return config.trainer.accelerator in ("gpu", "cuda") or (
+        config.trainer.accelerator == "auto" and torch.cuda.is_available()
+    )
+
+
+def gpu_here() -> bool:
+    """Whether this machine has a GPU; the one that plans a cluster's work may have none."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def free_bytes(config: RunConfig) -> int:
+    """Memory that is free now where the run will train: the GPU's, or this machine's within its control group."""
+    import torch
+
+    if on_gpu(config) and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return free_host_bytes()
+
+
+def free_host_bytes() -> int:
+    """Free memory of this machine, or of the control group that limits this process."""
+    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            found = [int(line.split()[1]) * 1024]
+    group = Path("/sys/fs/cgroup")
+    limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
+    if limit and used and limit[0].strip().isdigit():
+        found.append(max(0, int(limit[0]) - int(used[0])))
+    return min(found)
+
+
+def limit_bytes(config: RunConfig, workers: int = 1) -> int:
+    """Memory that one population may take: ``max_memory``, or half of what is free, divided by the processes."""
+    wanted = config.max_memory
+    return int(wanted * GB if wanted is not None else free_bytes(config) * SHARE) // workers
+
+
+def largest(config: RunConfig, member: int, limit: int) -> int:
+    """Members that a population may have, at least one."""
+    cap = config.max_members or (GPU_MEMBERS if on_gpu(config) else CPU_MEMBERS)
+    return max(1, min(cap, limit // max(1, member)))
+
+
+def operations(config: RunConfig, images: ImageSet, train_size: int, val_size: int) -> float:
+    """Floating-point operations of one run: there and back on the training images, there on those that validate."""
+    per_image = 2.0 * parameters(config, images)
+    checks = config.trainer.max_epochs / config.trainer.validate_every
+    return per_image * (3 * train_size * config.trainer.max_epochs + val_size * checks)
+
+
+def speed(device: str = "cpu") -> float:
+    """Floating-point operations a second that training may reach here, from a tenth of a second of matrix products."""
+    import torch
+
+    a, b = torch.ones(100, 784, device=device), torch.ones(784, 1600, device=device)
+    float((a @ b)[0, 0])
+    count, began = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - began) < 0.1:
+        float((a @ b)[0, 0])
+        count += 1
+    return PRODUCTS_SHARE * count * 2 * a.shape[0] * a.shape[1] * b.shape[1] / seconds
+
+
+def _lines(path: Path) -> Sequence[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return ()

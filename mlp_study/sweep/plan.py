@@ -1,0 +1,240 @@
+"""The plan of a sweep: jobs to runs, equal runs once, runs to shares, runs into populations that fit the memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlp_study.config import RunConfig
+from mlp_study.data.images import load, split
+from mlp_study.errors import ConfigError
+from mlp_study.sweep import memory
+
+if TYPE_CHECKING:
+    from mlp_study.data.images import ImageSet
+    from mlp_study.sweep.composer import Composer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid: its config, its id, and what was typed for it."""
+
+    run_id: str
+    config: RunConfig
+    overrides: tuple[str, ...]
+    number: int = 0  # of its first job
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells that train in lockstep, and what they cost.
+
+    Attributes:
+        bytes: estimated memory.
+        steps: updates of each member.
+        operations: estimated floating-point operations of all members.
+    """
+
+    cells: tuple[Cell, ...]
+    bytes: int
+    steps: int
+    operations: float
+
+    @property
+    def name(self) -> str:
+        """The same for the same members: names its checkpoint."""
+        return hashlib.sha256("".join(cell.run_id for cell in self.cells).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains.
+
+    Attributes:
+        workers: populations that train at a time.
+        bytes: memory for each; None: half of what is free here.
+        shared: whether they share this machine's memory.
+    """
+
+    workers: int = 1
+    bytes: int | None = None
+    shared: bool = True
+
+    def limit(self, config: RunConfig) -> int:
+        """Memory that one population may take."""
+        if self.bytes is not None and config.max_memory is None:
+            return self.bytes
+        return memory.limit_bytes(config, self.workers if self.shared else 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do.
+
+    Attributes:
+        jobs: the run id of each job; equal jobs have equal ids.
+        populations: every distinct run of this process's share in exactly one.
+        elsewhere: distinct runs of other shares.
+    """
+
+    jobs: tuple[str, ...]
+    populations: tuple[Population, ...]
+    elsewhere: int = 0
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        """All distinct runs."""
+        return (cell for population in self.populations for cell in population.cells)
+
+    def __len__(self) -> int:
+        return sum(len(population.cells) for population in self.populations)
+
+
+def make_plan(jobs: Sequence[Sequence[str]], composer: Composer, workers: int = 1, first: int = 0) -> Plan:
+    """Compose, check and group all jobs; nothing is trained or written.
+
+    Args:
+        jobs: one list of overrides a job.
+        composer: turns them into configs.
+        workers: processes that will share the memory and the work.
+        first: the number of the first job.
+
+    Raises:
+        ConfigError: no jobs, or one that is not valid; the message names the override.
+        DataError: a data set cannot be read.
+    """
+    return grouped(*composed(jobs, composer, first), Crew(workers))
+
+
+def composed(
+    jobs: Sequence[Sequence[str]], composer: Composer, first: int = 0
+) -> tuple[tuple[str, ...], tuple[Cell, ...]]:
+    """The run id of each job, and each distinct run once; raises ConfigError as ``make_plan`` does."""
+    if not jobs:
+        raise ConfigError("the sweep is empty: there is nothing to train")
+    ids: list[str] = []
+    cells: dict[str, Cell] = {}
+    for number, job in enumerate(jobs, first):
+        config = RunConfig.from_dict(composer.compose(job))
+        run_id = config.run_id
+        ids.append(run_id)
+        if run_id not in cells:
+            cells[run_id] = Cell(run_id, config, tuple(job), number)
+    return tuple(ids), tuple(cells.values())
+
+
+def grouped(
+    ids: tuple[str, ...],
+    cells: Sequence[Cell],
+    crew: Crew | None = None,
+    share: str | None = None,
+    begun: Iterable[tuple[str, ...]] = (),
+) -> Plan:
+    """The plan of these runs.
+
+    Args:
+        ids: the run id of each job.
+        cells: the distinct runs.
+        crew: who trains; None: this process.
+        share: ``i/n``: plan only the i-th of n shares.
+        begun: members of populations that have a checkpoint: they stay together, whatever memory is free now.
+
+    Raises:
+        DataError: a data set cannot be read.
+    """
+    mine = list(cells) if share is None else _share(cells, *map(int, share.split("/")))
+    populations = [] if not mine else [*_begun(mine, begun)]
+    taken = {cell.run_id for population in populations for cell in population.cells}
+    populations += _populations([cell for cell in mine if cell.run_id not in taken], crew or Crew())
+    return Plan(ids, tuple(populations), len(cells) - len(mine))
+
+
+def _share(cells: Sequence[Cell], number: int, count: int) -> list[Cell]:
+    """The ``number``-th of ``count`` shares of about equal work; it follows from the cells alone, on any machine.
+
+    All runs are laid on a line, those of equal shapes next to each other, and the line is cut in equal lengths.
+    """
+    line = [(cell, group.operations) for group in _groups(cells) for cell in group.cells]
+    total, before, found = sum(length for _, length in line), 0.0, []
+    for cell, length in line:
+        if number <= (before + length / 2) * count / total < number + 1:
+            found.append(cell)
+        before += length
+    return found
+
+
+def _begun(cells: Sequence[Cell], begun: Iterable[tuple[str, ...]]) -> Iterator[Population]:
+    by_id = {cell.run_id: cell for cell in cells}
+    for members in begun:
+        if all(run_id in by_id for run_id in members):
+            [group] = _groups([by_id.pop(run_id) for run_id in members])
+            yield group.population(group.cells)
+
+
+def _populations(cells: Sequence[Cell], crew: Crew) -> Iterator[Population]:
+    groups = _groups(cells)
+    for group in groups:
+        yield from _chunks(group, crew, -(-crew.workers // len(groups)))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Runs that could train together.
+
+    Attributes:
+        cells: in the order in which neighbours share most.
+        batch: images in a minibatch.
+        steps: updates of each.
+        operations: floating-point operations of each.
+    """
+
+    cells: tuple[Cell, ...]
+    images: ImageSet
+    batch: int
+    steps: int
+    operations: float
+
+    def population(self, cells: Sequence[Cell]) -> Population:
+        """Some of them together."""
+        return Population(tuple(cells), sum(map(self.bytes, cells)), self.steps, self.operations * len(cells))
+
+    def bytes(self, cell: Cell) -> int:
+        """Estimated memory of one."""
+        return memory.member_bytes(cell.config, self.images, self.batch)
+
+
+def _groups(cells: Iterable[Cell]) -> list[_Group]:
+    from mlp_study.training.population import lockstep_order, shape_key
+
+    groups: dict[object, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(shape_key(cell.config), []).append(cell)
+    return [group_of([group[k] for k in lockstep_order([c.config for c in group])]) for group in groups.values()]
+
+
+def group_of(cells: Sequence[Cell]) -> _Group:
+    """Runs of one shape with what they cost; raises DataError if their data set cannot be read."""
+    first = cells[0].config
+    images = load(first.data.name, first.data_root, **first.data.options)
+    train_size, val_size = split_sizes(first, images)
+    batch = train_size if first.data.batch_size == "full" else min(int(first.data.batch_size), train_size)
+    steps = -(-train_size // batch) * first.trainer.max_epochs
+    return _Group(tuple(cells), images, batch, steps, memory.operations(first, images, train_size, val_size))
+
+
+def _chunks(group: _Group, crew: Crew, at_least: int) -> Iterator[Population]:
+    """Neighbours in chunks of equal size, none larger than the memory allows, ``at_least`` so many if there are."""
+    first, count = group.cells[0].config, len(group.cells)
+    largest = memory.largest(first, max(map(group.bytes, group.cells)), crew.limit(first))
+    chunks = max(-(-count // largest), min(at_least, count))
+    for chunk in range(chunks):
+        yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
+
+
+def split_sizes(config: RunConfig, images: ImageSet) -> tuple[int, int]:
+    """Images of the training and of the validation split."""
+    train, val = split(images.train_labels_N, config.data.validation, 0)
+    limit = config.data.limit
+    return len(train) if limit is None else min(limit, len(train)), len(val) or len(images.test_labels_N)

@@ -1,0 +1,192 @@
+"""A sweep's folder: whose it is, each run's place in it, and who trains what. Finished runs are never touched.
+
+- ``sweep.json``: what this sweep keeps fixed; format version
+- ``multirun.yaml``: the sweep's own composed config
+- ``runs.csv``, at the end ``runs.parquet``: the table of all runs
+- ``<run_id>/``: each run's records
+- ``.sweep/``: the ids of all runs asked for, claims of living processes, checkpoints of populations that train
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlp_study.errors import ConfigError, DataError
+from mlp_study.records.atomic import write_file
+from mlp_study.records.run_folder import RESULT, read_json
+from mlp_study.records.runs_table import flattened
+from mlp_study.sweep.claims import Claims
+from mlp_study.sweep.plan import Cell, Population
+
+FORMAT = 1  # of sweep.json; a newer one is refused
+HEADER_BYTES = 100 * 10**6  # the largest header that safetensors allows
+MANIFEST, INSIDE, RUNS = "sweep.json", ".sweep", "runs.txt"
+
+
+class Store:
+    """The runs of one sweep folder, shared by all processes that work on it. Nothing is written before ``open``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.claims = Claims(folder / INSIDE / "claims")
+
+    def check(self, fixed: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The manifest that this sweep will have there; ``fixed`` are its settings that do not vary, None: unknown.
+
+        Raises:
+            ConfigError: the folder belongs to something else, to another sweep, or to a newer version.
+        """
+        path = self.folder / MANIFEST
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"sweep_dir={self.folder} is a file; it takes a folder")
+        if not path.exists():
+            if (self.folder / RESULT).exists():
+                raise ConfigError(f"sweep_dir={self.folder} is a single run's folder; choose a new one")
+            if self._foreign() and not asked_for(self.folder):
+                raise ConfigError(f"sweep_dir={self.folder} is not empty and holds no sweep; choose a new folder")
+            return {"format": FORMAT, "kind": "mlp_study sweep", "fixed": dict(fixed or {})}
+        manifest = read_manifest(path)
+        if fixed is not None:
+            manifest["fixed"] = self._common(manifest["fixed"], fixed)
+        return manifest
+
+    def open(self, fixed: Mapping[str, Any] | None, run_ids: Sequence[str] = ()) -> None:
+        """Make the folder, or take it up again; ``fixed`` as for ``check``, ``run_ids`` are those asked for.
+
+        Raises:
+            ConfigError: another process has made another sweep of it in the meantime.
+            WriteError: the disk is full or read-only.
+        """
+        with self.claims.locked():
+            text = json.dumps(self.check(fixed), indent=1) + "\n"
+            path, runs = self.folder / MANIFEST, self.folder / INSIDE / RUNS
+            known = dict.fromkeys(asked_for(self.folder))
+            if set(run_ids) - set(known):
+                write_file(runs, "".join(f"{run_id}\n" for run_id in {**known, **dict.fromkeys(run_ids)}))
+            if not path.exists() or path.read_text() != text:
+                write_file(path, text)
+
+    def interrupted(self) -> Iterator[tuple[str, ...]]:
+        """The members of each population that has a checkpoint, none of them finished."""
+        for path in self._checkpoints():
+            members = members_of(path)
+            if members and not any(self.finished(run_id) for run_id in members):
+                yield members
+
+    def tidy(self) -> None:
+        """Remove checkpoints that nobody needs: of populations whose members were all finished in other company.
+
+        Once everything that was asked for is finished, also what a killed process has left half written. Claims of dead
+        processes go too.
+        """
+        self.claims.others()
+        for path in self._checkpoints():
+            if all(self.finished(run_id) for run_id in members_of(path)):
+                path.unlink(missing_ok=True)
+        places = (self.folder / INSIDE / "checkpoints").glob(".*")
+        if (left := list(places)) and all(self.finished(run_id) for run_id in asked_for(self.folder)):
+            for path in left:
+                path.unlink(missing_ok=True)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.folder / INSIDE / "checkpoints").glob("*.safetensors"))
+
+    def place(self, run_id: str) -> Path:
+        """A run's folder."""
+        return self.folder / run_id
+
+    def checkpoint(self, population: Population) -> Path:
+        """Where a population's checkpoint lies while it trains."""
+        return self.folder / INSIDE / "checkpoints" / f"{population.name}.safetensors"
+
+    def finished(self, run_id: str, retry_failed: bool = False) -> bool:
+        """Whether the run has its result; with ``retry_failed`` a failed one, or a damaged one, counts as none."""
+        path = self.place(run_id) / RESULT
+        if not path.is_file():
+            return False
+        if not retry_failed:
+            return path.stat().st_size > 0
+        with contextlib.suppress(DataError):
+            return bool(read_json(path)["outcome"] != "failed")
+        return False
+
+    @contextlib.contextmanager
+    def claimed(self, cells: Iterable[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
+        """Those cells that are not finished and that no other process trains; inside the block no other gets them."""
+        with self.claims.locked():
+            waiting = [cell for cell in cells if not self.finished(cell.run_id, retry_failed)]
+            mine = set(self.claims.take([cell.run_id for cell in waiting]))
+        try:
+            yield [cell for cell in waiting if cell.run_id in mine]
+        finally:
+            self.claims.give_back(sorted(mine))
+
+    def close(self) -> None:
+        """Give back what is claimed."""
+        self.claims.close()
+
+    def _foreign(self) -> bool:
+        """Whether the folder has anything in it that is not this process's doing."""
+        return self.folder.is_dir() and any(p.name not in (INSIDE, "multirun.yaml") for p in self.folder.iterdir())
+
+    def _common(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+        """What both sweeps keep fixed; a contradiction means that the folder is another sweep's."""
+        for key in theirs.keys() & ours.keys():
+            if theirs[key] != ours[key]:
+                raise ConfigError(
+                    f"sweep_dir={self.folder} holds another sweep: there {key}={theirs[key]}, here {key}={ours[key]}; "
+                    f"choose another folder, or sweep over both ({key}={theirs[key]},{ours[key]})"
+                )
+        return {key: value for key, value in theirs.items() if key in ours}
+
+
+def asked_for(folder: Path) -> list[str]:
+    """The ids of all runs that commands on this folder have asked for; none if it was not written down."""
+    try:
+        return (folder / INSIDE / RUNS).read_text().split()
+    except (OSError, ValueError):
+        return []
+
+
+def members_of(checkpoint: Path) -> tuple[str, ...]:
+    """The run ids in a checkpoint's header, read without torch; none if it is damaged or gone."""
+    try:
+        with checkpoint.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), HEADER_BYTES)))
+        return tuple(map(str, json.loads(header["__metadata__"]["story"])["run_ids"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The content of a ``sweep.json``.
+
+    Raises:
+        ConfigError: it is damaged, something else, or of a newer version.
+    """
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); remove it if the folder is to be used again") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != "mlp_study sweep" or "format" not in manifest:
+        raise ConfigError(f"{path} belongs to something else; choose another sweep_dir")
+    if manifest["format"] > FORMAT:
+        raise ConfigError(
+            f"{path} was written by a newer mlp_study (format {manifest['format']}, this one knows {FORMAT}); "
+            "choose another sweep_dir, or update"
+        )
+    return {"fixed": {}, **manifest}
+
+
+def fixed_settings(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The settings that determine results and have the same value in all cells, under the names a user types."""
+    first = flattened(cells[0].config.determining())
+    for cell in cells[1:]:
+        row = flattened(cell.config.determining())
+        for key in [key for key, value in first.items() if key not in row or row[key] != value]:
+            del first[key]
+    return first

@@ -1,0 +1,145 @@
+"""What a sweep prints: its plan before, its table after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.sweep.memory import GB, gpu_here, on_gpu, speed
+
+if TYPE_CHECKING:
+    from mlp_study.config import RunConfig
+    from mlp_study.sweep.plan import Plan, Population
+    from mlp_study.sweep.table import SweepTable
+
+SHOWN = 40  # lines of a table; of longer ones the best and the worst
+RECORD_SECONDS = 0.015  # files and W&B of a run
+POPULATION_SECONDS = 0.3  # building it, evaluating it
+
+
+def print_plan(plan: Plan, folder: Path, finished: Collection[str]) -> None:
+    """Populations, members, steps, estimated memory and time; and the folder, by which the sweep resumes."""
+    runs, todo = len(plan), len(plan) - len(finished)
+    same = len(plan.jobs) - runs - plan.elsewhere
+    share = f" (of {runs + plan.elsewhere}; the others are other shards')" if plan.elsewhere else ""
+    print(f"Sweep of {runs} runs{share} in {counted(len(plan.populations), 'population')}: sweep_dir={folder}")
+    if not runs:
+        print("  this share is empty: there are more shards than runs", flush=True)
+        return
+    if same:
+        print(f"  {same} of the {len(plan.jobs)} jobs repeat another one and are trained once")
+    if finished:
+        print(f"  {len(finished)} are finished already, {todo} to do")
+    lines = [["population", "members", "data", "layers", "batch", "epochs", "steps", "memory"]]
+    for number, population in enumerate(plan.populations, 1):
+        lines.append([f"{number}/{len(plan.populations)}", *_described(population)])
+    if len(lines) > SHOWN:
+        lines = [*lines[: SHOWN // 2], ["..."], *lines[-SHOWN // 2 :]]
+    print(aligned(lines))
+    largest = max(population.bytes for population in plan.populations)
+    print(f"  at most {largest / GB:.2f} GB at a time, about {duration(seconds(plan, finished))}", flush=True)
+
+
+def _described(population: Population) -> list[str]:
+    config = population.cells[0].config
+    return [str(len(population.cells)), *described(config, population.steps, population.bytes)]
+
+
+def described(config: RunConfig, steps: int, size: int) -> list[str]:
+    """Data set, layers, minibatch, epochs, steps and memory of a population that this run is in."""
+    layers = "-".join(map(str, config.model.widths)) + ("" if config.model.norm == "none" else f" {config.model.norm}")
+    epochs = config.trainer.max_epochs
+    parts = [config.data.name, layers, config.data.batch_size, epochs, steps]
+    return [*map(str, parts), f"{size / GB:.2f} GB"]
+
+
+def seconds(plan: Plan, finished: Collection[str]) -> float:
+    """A rough estimate of the time for what is not finished."""
+    total = 0.0
+    rate = speed("cuda" if on_gpu(plan.populations[0].cells[0].config) and gpu_here() else "cpu")
+    for population in plan.populations:
+        left = sum(cell.run_id not in finished for cell in population.cells)
+        if left:
+            total += population.operations * left / len(population.cells) / rate
+            total += RECORD_SECONDS * left + POPULATION_SECONDS
+    return total
+
+
+def print_summary(table: SweepTable, plan: Plan) -> None:
+    """Mean and deviation over seeds of each combination of what was swept, with how its runs ended."""
+    rows = [table.rows[cell.run_id] for cell in plan.cells if cell.run_id in table.rows]
+    keys = [key for key in swept_keys(plan) if key != "seed"]
+    print(aligned(summary_lines(rows, keys)))
+    print(f"{outcomes(rows)}; table: {table.folder / 'runs.csv'}", flush=True)
+
+
+def summary_lines(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[list[str]]:
+    """A header and a line for each combination of the values of ``keys``; of many the best and the worst."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row.get(key, "")) for key in keys), []).append(row)
+    ranked = list(groups)
+    if len(ranked) > SHOWN:
+        ranked.sort(key=lambda group: -_mean([row.get("val/accuracy", math.nan) for row in groups[group]])[0])
+        ranked = [*ranked[: SHOWN // 2], *ranked[-SHOWN // 2 :]]
+    body = [[*group, *_numbers(groups[group])] for group in ranked]
+    if len(ranked) < len(groups):
+        body.insert(SHOWN // 2, [f"... {len(groups) - len(ranked)} more"])
+    return [[*keys, "runs", "test accuracy", "val accuracy", "diverged", "failed"], *body]
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    ended = [row["outcome"] for row in rows]
+    means = [_mean([row.get(f"{part}/accuracy", math.nan) for row in rows]) for part in ("test", "val")]
+    shown = [f"{mean:.4f}" + (f" ± {deviation:.4f}" if len(rows) > 1 else "") for mean, deviation in means]
+    return [str(len(rows)), *shown, str(ended.count("diverged")), str(ended.count("failed"))]
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample deviation of the finite values."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return math.nan, math.nan
+    mean = sum(finite) / len(finite)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in finite) / (len(finite) - 1)) if len(finite) > 1 else 0.0
+    return mean, deviation
+
+
+def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many runs there are, and how they ended."""
+    ended = [str(row["outcome"]) for row in rows]
+    parts = [f"{ended.count(outcome)} {outcome}" for outcome in dict.fromkeys(ended)]
+    return f"{counted(len(rows), 'run')}: {', '.join(parts)}" if rows else "0 runs"
+
+
+def swept_keys(plan: Plan) -> list[str]:
+    """The keys that have more than one value among the jobs, as a user types them."""
+    seen: dict[str, str] = {}
+    varying: dict[str, None] = {}
+    for cell in plan.cells:
+        for override in cell.overrides:
+            key, _, value = override.partition("=")
+            if seen.setdefault(key, value) != value:
+                varying[key] = None
+    return [key for key in seen if key in varying]
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Columns under each other."""
+    columns = max(map(len, lines))
+    widths = [max((len(line[c]) for line in lines if c < len(line)), default=0) for c in range(columns)]
+    return "\n".join("  " + "  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things in words."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def duration(total: float) -> str:
+    """Seconds in words."""
+    minutes, rest = divmod(round(total), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{max(1, rest)} s"

@@ -1,0 +1,148 @@
+"""The work of the two plugins: a grid to jobs, jobs to populations; other tasks go to Hydra's own ``run_job``."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlp_study.compose import with_variant
+from mlp_study.config import GROUPS
+from mlp_study.errors import ConfigError, StudyError, unknown
+from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.grid import expand, read_axes
+from mlp_study.sweep.plan import composed
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from hydra.plugins.launcher import Launcher
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+    from mlp_study.conf import SlurmConfig
+
+log = logging.getLogger(__name__)
+
+EXECUTORS = ("process", "processes", "slurm")
+_MARK = "trains_a_run_of_mlp_study"
+
+
+Task = TypeVar("Task", bound=Callable[..., Any])
+
+
+def trains_runs(task: Task) -> Task:
+    """Mark a Hydra task as the project's training of one config, which the launcher may do for many at once."""
+    setattr(task, _MARK, True)
+    return task
+
+
+def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> list[Any]:
+    """Launch every combination of the overrides' values as one batch.
+
+    Raises:
+        ConfigError: the grid is empty or not valid.
+        StudyError: at the end, if any run failed.
+    """
+    if _simulated(overrides, master, context, launcher):
+        return []
+    jobs = [with_variant(job) for job in expand(overrides, context.config_loader)]
+    if not str(master.hydra.launcher._target_).endswith(".PopulationLauncher"):
+        if any(override.startswith("shard=") and override != "shard=null" for override in overrides):
+            raise ConfigError(
+                "shard takes hydra/launcher=population: other launchers get every run as a job of its own"
+            )
+        write_multirun(master, sweep_folder(master))
+    returns = launcher.launch(jobs, initial_job_idx=0)
+    failed = [job for job in returns if job.status.name == "FAILED"]
+    if failed:
+        raise StudyError(f"{len(failed)} of {len(returns)} runs failed; the first: {failed[0]._return_value}")
+    return [returns]
+
+
+def _simulated(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> bool:
+    """Whether this was a ``dry_run`` of a very large grid, whose plan is now printed."""
+    from mlp_study.sweep.simulation import SIMULATED, print_simulation, simulate
+
+    axes = read_axes(overrides, context.config_loader)
+    dry = [value.partition("=")[2].lower() for value in axes.get("dry_run", ())] == ["true"]
+    if not dry or math.prod(map(len, axes.values())) <= SIMULATED or any("experiment" in key for key in axes):
+        return False
+    if not is_training(getattr(launcher, "task_function", None), master):
+        return False
+    print_simulation(simulate(axes, Composer(context.config_loader, master)), sweep_folder(master))
+    return True
+
+
+def launch(
+    jobs: Sequence[Sequence[str]],
+    first: int,
+    master: DictConfig,
+    context: HydraContext,
+    task: TaskFunction,
+    *,
+    executor: str = "process",
+    workers: int | None = None,
+    slurm: Any = None,
+) -> Sequence[JobReturn]:
+    """Run a batch of jobs: as populations if the task is this project's training, else one after the other.
+
+    Raises:
+        ConfigError: a job, the sweep's folder or the launcher's setting is not valid.
+        WriteError: the disk is full or read-only.
+        KeyboardInterrupt: SIGINT or SIGTERM; what is finished is on disk.
+    """
+    if executor not in EXECUTORS:
+        raise unknown("hydra.launcher.executor", executor, EXECUTORS)
+    if workers is not None and workers < 1:
+        raise ConfigError(f"hydra.launcher.workers={workers} is not valid; it takes a whole number in [1, inf)")
+    if not is_training(task, master):
+        from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+        basic = BasicLauncher()
+        basic.setup(hydra_context=context, task_function=task, config=master)
+        return basic.launch(jobs, initial_job_idx=first)
+    cluster = _cluster(slurm) if executor == "slurm" else None
+    composer = Composer(context.config_loader, master)
+    ids, cells = composed(jobs, composer, first)  # before the slow imports: a misspelt option need not wait for them
+    if not cells[0].config.dry_run and cluster is None:
+        from mlp_study.records import tracking
+
+        tracking.prepare(cells[0].config)  # it starts its own process, which imports while this one does
+    from mlp_study.sweep.launch import Launch
+
+    return Launch(master, composer, 1 if executor == "process" else workers, cluster).run(jobs, ids, cells)
+
+
+def _cluster(slurm: Any) -> SlurmConfig:
+    from omegaconf import OmegaConf
+
+    from mlp_study.sweep.slurm import read_settings
+
+    plain: Any = OmegaConf.to_container(slurm, resolve=True) if OmegaConf.is_config(slurm) else slurm
+    return read_settings(plain)
+
+
+def is_training(task: TaskFunction | None, master: DictConfig) -> bool:
+    """Whether the task is the project's own training, on the project's own config."""
+    return bool(getattr(task, _MARK, False)) and set(GROUPS) <= set(map(str, master))
+
+
+def sweep_folder(master: DictConfig) -> Path:
+    """The sweep's folder: ``sweep_dir``, else Hydra's own."""
+    own = master.get("sweep_dir")
+    return Path(str(master.hydra.sweep.dir if own is None else own))
+
+
+def write_multirun(master: DictConfig, folder: Path) -> None:
+    """``multirun.yaml``: the sweep's own config, as Hydra's sweeper leaves it.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    from omegaconf import OmegaConf
+
+    from mlp_study.records.atomic import write_file
+
+    write_file(folder / "multirun.yaml", OmegaConf.to_yaml(master))

@@ -1,0 +1,89 @@
+"""The sweep's table, one row a finished run, kept up to date by reading only what is new."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.errors import DataError
+from mlp_study.records.atomic import write_file
+from mlp_study.records.run_folder import RESULT, read_json
+from mlp_study.records.runs_table import row_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+CSV, PARQUET = "runs.csv", "runs.parquet"
+WRITING_SHARE = 20  # between populations the table is written when this many times its own cost has passed
+
+
+class SweepTable:
+    """The rows of all finished runs in a sweep's folder, by run id, whichever process trained them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._cost = self._written = 0.0
+
+    def refresh(self) -> None:
+        """Read the results that are new; a damaged one is reported and left out."""
+        if not self.folder.is_dir():
+            return
+        with os.scandir(self.folder) as entries:
+            names = sorted(e.name for e in entries if e.name not in self.rows and not e.name.startswith("."))
+        for name in names:
+            place = self.folder / name
+            if (place / RESULT).is_file():
+                try:
+                    self.rows[name] = row_of(read_json(place / RESULT), place)
+                except (DataError, AttributeError, KeyError, TypeError) as error:
+                    log.warning("%s", error)
+
+    def keep_up(self) -> None:
+        """Refresh and write ``runs.csv`` unless that would take more than a twentieth of the time.
+
+        Raises:
+            WriteError: the disk is full or read-only.
+        """
+        began = time.monotonic()
+        if began - self._written < WRITING_SHARE * self._cost:
+            return
+        self.refresh()
+        self.write()
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    def forget(self, run_id: str) -> None:
+        """Its result will change."""
+        self.rows.pop(run_id, None)
+
+    def frame(self) -> pd.DataFrame:
+        """The table as pandas has it: equal to ``load_results(folder)``."""
+        import pandas as pd
+
+        rows = [self.rows[name] for name in sorted(self.rows)]
+        names = dict.fromkeys(name for row in rows for name in row)
+        table = pd.DataFrame.from_records(rows, columns=[*(n for n in names if n != "folder"), "folder"])
+        for name in table.columns:
+            if table[name].dtype == object and len({type(v) for v in table[name]} & {str, bool, int, float}) > 1:
+                table[name] = table[name].map(lambda value: value if value is None else str(value))
+        return table
+
+    def write(self, parquet: bool = False) -> None:
+        """Write ``runs.csv``, at the end also ``runs.parquet``.
+
+        Raises:
+            WriteError: the disk is full or read-only; the former files are then still there.
+        """
+        table = self.frame()
+        write_file(self.folder / CSV, table.to_csv(index=False))
+        if parquet:
+            content = io.BytesIO()
+            table.to_parquet(content, index=False)
+            write_file(self.folder / PARQUET, content.getvalue())

@@ -1,0 +1,84 @@
+"""Train one run, or with -m a sweep: python -m mlp_study.train activation=relu data.scale=none."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.cli import run_hydra
+from mlp_study.errors import Interrupted
+from mlp_study.sweep.sweep import trains_runs
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from mlp_study.config import RunConfig
+
+PURPOSE = "Train a multilayer perceptron, record the run and say how it ended."
+
+
+@trains_runs
+def run(composed: DictConfig) -> float:
+    """One run from its composed config; returns the validation accuracy."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from mlp_study.config import RunConfig
+
+    values: Any = OmegaConf.to_container(composed, resolve=True)
+    hydra = HydraConfig.get()
+    return run_one(RunConfig.from_dict(values), Path(hydra.runtime.output_dir), list(hydra.overrides.task))
+
+
+def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
+    """Data -> model -> trainer -> fit -> result: train ``config``, record it in ``folder``, print how it ended.
+
+    Raises:
+        StudyError: the data cannot be read, or the folder not be written.
+    """
+    from mlp_study.figures.run import RunFigures
+    from mlp_study.records import tracking
+
+    tracking.prepare(config)  # these two start their own processes, which import while this one does
+    whole = config.save in ("auto", "all")
+    if whole:
+        RunFigures.prepare()
+
+    from mlp_study.data.images import load
+    from mlp_study.records.recorder import Recorder
+    from mlp_study.records.summary import print_summary
+    from mlp_study.training.population import train_population
+    from mlp_study.training.progress import progress_callbacks
+
+    images = load(config.data.name, config.data_root, **config.data.options)
+    validation = "test" if config.data.validation == "test" else "validation"
+    draw = RunFigures(images, validation) if whole else None
+    checkpoint = folder / "checkpoint.safetensors"
+    with _resumable(folder), Recorder([folder], overrides=[overrides], draw=draw) as recorder:
+        [result] = train_population(
+            [config],
+            recorder,
+            checkpoint=checkpoint if config.trainer.checkpoint else None,
+            resume_from=checkpoint if config.resume and checkpoint.is_file() else None,
+            callbacks=progress_callbacks(config),
+            images=images,
+        )
+    checkpoint.unlink(missing_ok=True)
+    print_summary(result, folder, recorder.wandb[0])
+    return result.metrics.get("val/accuracy", math.nan)
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Tells an interrupted user how to go on."""
+    try:
+        yield
+    except Interrupted as stop:
+        raise type(stop)(f"{stop}; resume={folder} continues") from stop
+
+
+if __name__ == "__main__":
+    run_hydra(run, "train", PURPOSE)

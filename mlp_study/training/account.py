@@ -1,0 +1,42 @@
+"""A member's account: its sums over a pass, and what is set aside of it when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mlp_study.training.results import Row
+
+
+@dataclass
+class Frozen:
+    """A member that has ended: why, its numbers, and the step (from 1) of which nothing counts after it."""
+
+    outcome: str
+    cause: str | None
+    tensors: dict[str, Tensor]
+    step: int
+
+
+class Tally:
+    """Per-member sums of loss and correct answers over the images of one pass that were seen so far."""
+
+    def __init__(self, loss_K: Tensor | None = None, correct_K: Tensor | None = None, seen: int = 0) -> None:
+        self.loss_K, self.correct_K, self.seen = loss_K, correct_K, seen
+
+    def add(self, loss_K: Tensor, correct_K: Tensor, count: int) -> None:
+        """``loss_K`` is the sum over ``count`` images."""
+        self.loss_K = loss_K if self.loss_K is None else self.loss_K + loss_K
+        self.correct_K = correct_K if self.correct_K is None else self.correct_K + correct_K
+        self.seen += count
+
+    def rows(self, part: str) -> list[Row]:
+        """Each member's mean loss and accuracy."""
+        if self.loss_K is None or self.correct_K is None:
+            return []
+        losses, correct = self.loss_K.tolist(), self.correct_K.tolist()
+        return [
+            {f"{part}/loss": loss / self.seen, f"{part}/accuracy": hits / self.seen}
+            for loss, hits in zip(losses, correct, strict=True)
+        ]

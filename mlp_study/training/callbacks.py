@@ -1,0 +1,154 @@
+"""What happens to members along the way: recording, early stopping, compaction, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from mlp_study.config import EarlyStoppingConfig, RunConfig
+from mlp_study.errors import DataError
+from mlp_study.training.checkpoint import write_checkpoint
+from mlp_study.training.module import PopulationModule
+from mlp_study.training.probing import Probing
+from mlp_study.training.results import Listener, Row
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SHARE = 50  # a checkpoint is due when this many times its own cost has passed: 2 % of the time at most
+
+
+class Recording(Callback):
+    """Tells the listener each member's rows; ends the fit when no member is left."""
+
+    def __init__(self, listener: Listener, numbers: list[int]) -> None:
+        self.listener, self.numbers = listener, numbers
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Losses at every ``log_every_n_steps``."""
+        module: PopulationModule = pl_module
+        losses_SK = module.block_losses_SK
+        assert losses_SK is not None
+        first = module.updates.step_count - len(losses_SK) + 1
+        every = module.configs[0].trainer.log_every_n_steps
+        due = [s for s in range(len(losses_SK)) if (first + s) % every == 0]
+        if not due:
+            return
+        for place, losses in enumerate(losses_SK[due].T.tolist()):
+            k = module.live[place]
+            last = module.frozen[k].step if k in module.frozen else math.inf
+            rows: list[Row] = [
+                {"step": first + s, "train/step_loss": loss}
+                for s, loss in zip(due, losses, strict=True)
+                if first + s <= last
+            ]
+            if rows:
+                self.listener.steps_logged(self.numbers[k], rows)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """One row a member; it was written by ``PopulationModule.end_epoch`` in ``EndOfEpoch`` before."""
+        module: PopulationModule = pl_module
+        for k, rows in enumerate(module.curves):
+            if rows and rows[-1]["epoch"] == module.epochs_done:
+                self.listener.epoch_ended(self.numbers[k], rows[-1])
+
+
+class EndOfEpoch(Callback):
+    """Closes the epoch's account; it comes first, so that the others find the rows."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the rows."""
+        pl_module.end_epoch()
+
+
+class EarlyStopping(Callback):
+    """Ends a member whose monitored value has not improved for ``patience`` epochs (Prechelt 1998), as Keras counts."""
+
+    def __init__(self) -> None:
+        self.best: dict[int, float] = {}
+        self.waited: dict[int, int] = {}
+        self.began = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """After a resume, count again from the recorded curves."""
+        if not self.began:
+            for k, rows in enumerate(pl_module.curves):
+                for row in rows:
+                    self._look(k, pl_module.configs[k].early_stopping, row)
+        self.began = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Look at each live member's newest row."""
+        module: PopulationModule = pl_module
+        for place in module.active_places():
+            k = module.live[place]
+            rule = module.configs[k].early_stopping
+            if rule.patience is None or rule.monitor not in module.curves[k][-1]:
+                continue
+            waited = self._look(k, rule, module.curves[k][-1])
+            if waited >= max(rule.patience, 1):
+                module.set_aside(place, "early_stopped", f"{rule.monitor} has not improved for {waited} epochs")
+
+    def _look(self, k: int, rule: EarlyStoppingConfig, row: Row) -> int:
+        """How many epochs in a row have not improved, this one included."""
+        if rule.patience is None or rule.monitor not in row:
+            return 0
+        value = row[rule.monitor] * (-1 if rule.monitor.endswith("accuracy") else 1)
+        better = value < self.best.get(k, math.inf) - rule.min_delta
+        self.best[k] = value if better else self.best.get(k, math.inf)
+        self.waited[k] = 0 if better else self.waited.get(k, 0) + 1
+        return self.waited[k]
+
+
+class Compaction(Callback):
+    """Closes the gaps when half of the places are empty, and stops when all are."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Compact or stop."""
+        module: PopulationModule = pl_module
+        active = len(module.active_places())
+        if not active:
+            trainer.should_stop = True
+        elif active <= len(module.live) // 2:
+            module.compact()
+
+
+class Checkpoints(Callback):
+    """Writes a checkpoint at an epoch's end whenever that costs little against the time since the last one.
+
+    One that cannot be written is reported once and does not end the training.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.cost, self.written, self.warned = path, 0.0, 0.0, False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write it if it is due and training goes on."""
+        module: PopulationModule = pl_module
+        began = time.perf_counter()
+        last = module.epochs_done >= module.configs[0].trainer.max_epochs or trainer.should_stop
+        if last or began - self.written < CHECKPOINT_SHARE * self.cost:
+            return
+        try:
+            write_checkpoint(self.path, module)
+        except DataError as error:
+            if not self.warned:
+                log.warning("%s", error)
+            self.warned = True
+        self.written = time.perf_counter()
+        self.cost = self.written - began
+
+
+def member_callbacks(
+    configs: list[RunConfig], listener: Listener, numbers: list[int], checkpoint: Path | None
+) -> list[Callback]:
+    """The callbacks of a population, in the order in which an epoch's end must run them."""
+    found: list[Callback] = [EndOfEpoch(), Probing()]
+    if any(c.early_stopping.patience is not None for c in configs):
+        found.append(EarlyStopping())
+    found += [Recording(listener, numbers), Compaction()]
+    return [*found, Checkpoints(checkpoint)] if checkpoint is not None else found

@@ -1,0 +1,130 @@
+"""A population's checkpoint: one safetensors file, no pickle, that continues bitwise between any two blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.errors import DataError
+from mlp_study.training.account import Frozen, Tally
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlp_study.config import RunConfig
+    from mlp_study.training.module import PopulationModule
+
+FORMAT = 1
+
+
+def write_checkpoint(path: Path, module: PopulationModule) -> None:
+    """Write the population as it stands after ``module.updates.step_count`` steps: whole or not at all.
+
+    Within an epoch, the account of the training images seen so far goes with it.
+
+    Raises:
+        DataError: the disk is full or read-only; a former checkpoint is then still there.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": t for name, t in module.mlp.tensors().items()}
+    tensors |= {f"updates.{name}": t for name, t in module.updates.tensors().items()}
+    for k, frozen in module.frozen.items():
+        tensors |= {f"frozen.{k}.{name}": t for name, t in frozen.tensors.items()}
+    within = module.updates.step_count > module.epochs_done * module.feed.steps_per_epoch
+    tally = module.tallies["train"] if within else Tally()
+    if tally.loss_K is not None and tally.correct_K is not None:
+        tensors |= {"tally.loss": tally.loss_K, "tally.correct": tally.correct_K}
+    story = {
+        "format": FORMAT,
+        "run_ids": [c.run_id for c in module.configs],
+        "epochs_done": module.epochs_done,
+        "step_count": module.updates.step_count,
+        "seen": tally.seen,
+        "train_seconds": module.train_seconds + (module.seconds_in_epoch if within else 0.0),
+        "live": module.live,
+        "frozen": {k: {"outcome": f.outcome, "cause": f.cause, "step": f.step} for k, f in module.frozen.items()},
+        "curves": module.curves,
+        "diagnostics": module.diagnostics,
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = {name: t.detach().contiguous() for name, t in tensors.items()}
+    try:
+        save_file(whole, temporary, metadata={"story": json.dumps(story)})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"the checkpoint {path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, module: PopulationModule) -> None:
+    """Bring a fresh population to where the checkpoint stands.
+
+    Raises:
+        DataError: the file is damaged, or belongs to other runs.
+    """
+    story, tensors = _read(path, module.configs)
+    try:
+        _restore(module, story, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of another shape
+        raise DataError(f"the checkpoint {path} does not fit these runs ({error}); delete it to start again") from error
+
+
+def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def under(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+    module.frozen = {int(k): Frozen(tensors=under(f"frozen.{k}."), **about) for k, about in story["frozen"].items()}
+    if len(story["live"]) < len(module.live):
+        ended = [k for k in module.live if k not in story["live"]]
+        kept, module.frozen = module.frozen, {k: module.frozen[k] for k in ended}
+        module.compact()
+        module.frozen = kept
+    for name, tensor in module.mlp.tensors().items():
+        tensor.data.copy_(tensors[f"model.{name}"])
+    for name, tensor in module.updates.tensors().items():
+        tensor.copy_(tensors[f"updates.{name}"])
+    if "tally.loss" in tensors:
+        place = module.device
+        module.carried = Tally(tensors["tally.loss"].to(place), tensors["tally.correct"].to(place), story["seen"])
+    module.updates.step_count = story["step_count"]
+    module.epochs_done, module.train_seconds = story["epochs_done"], story["train_seconds"]
+    module.curves, module.diagnostics = story["curves"], story["diagnostics"]
+
+
+def progress_in(path: Path, configs: Sequence[RunConfig]) -> tuple[int, int]:
+    """How many epochs and steps the checkpoint of these runs has behind it.
+
+    Raises:
+        DataError: the file is damaged, or belongs to other runs.
+    """
+    story = _read(path, configs)[0]
+    try:
+        return int(story["epochs_done"]), int(story["step_count"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the checkpoint {path} does not fit these runs ({error}); delete it to start again") from error
+
+
+def _read(path: Path, configs: Sequence[RunConfig]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            story = json.loads((file.metadata() or {}).get("story", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"the checkpoint {path} cannot be read ({error}); delete it to start again") from error
+    if (
+        not isinstance(story, dict)
+        or story.get("format") != FORMAT
+        or story.get("run_ids") != [c.run_id for c in configs]
+    ):
+        raise DataError(
+            f"the checkpoint {path} belongs to other runs than the ones asked for; delete it to start again"
+        )
+    return story, tensors

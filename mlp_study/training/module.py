@@ -1,0 +1,309 @@
+"""The LightningModule of a population: it steps through blocks of minibatches and keeps each member's own account.
+
+Manual optimization: the Trainer sees one "batch" per block of minibatches, so its cost is paid once a block. Losses
+stay on the device and leave it once a block (to find divergence) and once an epoch (to record it). A member that ends
+early is *frozen*: its numbers are set aside, and its place is emptied if they are no numbers any more, so that its
+neighbours go on undisturbed; when half of the places are free the population is compacted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from mlp_study.data.blocks import Block, Feed
+from mlp_study.data.module import PopulationData
+from mlp_study.errors import ConfigError
+from mlp_study.factors.losses import LOSSES
+from mlp_study.model import PopulationMLP, slices_of
+from mlp_study.randomness import derived_seed, from_image
+from mlp_study.training.account import Frozen, Tally
+from mlp_study.training.checkpoint import read_checkpoint
+from mlp_study.training.results import Row
+from mlp_study.training.updates import Updates
+
+STEP_BYTES = 2 * 2**30  # activations of one step; a larger minibatch is worked through in chunks
+
+
+class PopulationModule(LightningModule):
+    """K members in lockstep.
+
+    Args:
+        data: the input streams and, with them, the configs of all members.
+
+    Attributes:
+        live: the member numbers (positions in ``configs``) that still train, in their places' order.
+        frozen: the members that have ended.
+        block_losses_SK: loss of each live member in each step of the current block.
+        diagnostics: what probes have found on each member, by when: ``initial``, ``step_100``.
+        after_step: called after each update, if set.
+    """
+
+    def __init__(self, data: PopulationData) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.data, self.configs = data, data.configs
+        configs, images = data.configs, data.images
+        self.mlp = PopulationMLP(configs, images.train_images_NI.shape[1], len(images.classes), self.feed.per_stream)
+        self.total_steps = self.feed.steps_per_epoch * configs[0].trainer.max_epochs
+        self.live = list(range(len(configs)))
+        self.frozen: dict[int, Frozen] = {}
+        self.curves: list[list[Row]] = [[] for _ in configs]
+        self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
+        self.block_losses_SK: Tensor | None = None
+        self.diagnostics: list[dict[str, Row]] = [{} for _ in configs]
+        self.after_step: Callable[[PopulationModule], None] | None = None
+        self.resume_from: Path | None = None
+        self.trained_on = torch.device("cpu")
+        self.carried: Tally | None = None  # the account of an epoch that a checkpoint interrupts
+        self._held: Tensor | None = None
+        self._held_by: Feed | None = None
+        self._prepare()
+
+    @property
+    def feed(self) -> Feed:
+        """The input streams of the live members."""
+        return self.data.feed
+
+    def _prepare(self) -> None:
+        """What follows from the members that are live now."""
+        self.updates = Updates(self.mlp, self.total_steps)
+        self.losses = slices_of([c.loss for c in self.mlp.configs], lambda name: dict(LOSSES[name].options))
+        self.keys_K = torch.tensor([derived_seed(c.seed, "dropout") for c in self.mlp.configs])
+
+    def model(self, k: int) -> torch.nn.Sequential:
+        """Member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
+        return self.whole().export(k)
+
+    def setup(self, stage: str) -> None:
+        """Bring images and optimizer state to the module's device (Lightning hook)."""
+        if self.mlp.configs[0].trainer.precision == "64":
+            self.mlp.double()
+
+    def configure_optimizers(self) -> None:
+        """None: ``Updates`` applies each member's own rule (Lightning hook)."""
+
+    def transfer_batch_to_device(self, batch: Block, device: torch.device, dataloader_idx: int) -> Block:
+        """Indices go to the device in ``Feed`` (Lightning hook)."""
+        return batch
+
+    def on_train_start(self) -> None:
+        """The device is known now: images, keys and state follow the weights to it (Lightning hook)."""
+        self.trained_on = self.device
+        self.feed.to(self.device)
+        self.keys_K = self.keys_K.to(self.device)
+        self.updates = Updates(self.mlp, self.total_steps)
+        if self.resume_from is not None:
+            read_checkpoint(self.resume_from, self)
+            if self.epochs_done:  # within the first epoch the Trainer goes on with the iterator that it has
+                self.data.epochs_begun = self.epochs_done
+
+    def on_train_epoch_start(self) -> None:
+        """A new account of the epoch (Lightning hook)."""
+        self.mlp.train()
+        self.tallies, self.carried = {"train": self.carried or Tally()}, None
+        self._steps_before = self.epochs_done * self.feed.steps_per_epoch
+        self._epoch_began = time.perf_counter()
+
+    @property
+    def seconds_in_epoch(self) -> float:
+        """Of training, since the epoch began or was taken up again."""
+        return time.perf_counter() - self._epoch_began
+
+    def training_step(self, block: Block, batch_idx: int) -> None:
+        """One block: S minibatches, S updates (Lightning hook)."""
+        steps = block.index_RSB.shape[1]
+        self.updates.prepare(steps)
+        y_KSB = self.feed.targets(block)
+        whole = self._chunk >= block.index_RSB.shape[2]
+        x_GSBI = self._inputs(block) if whole else None
+        losses, correct = [], []
+        for s in range(steps):
+            chunks = [(x_GSBI[:, s], y_KSB[:, s])] if x_GSBI is not None else self._chunks(block, y_KSB[:, s])
+            loss_K, correct_K = self._step(chunks, block.index_RSB.shape[2])
+            losses.append(loss_K)
+            correct.append(correct_K)
+            if self.after_step is not None:
+                self.after_step(self)
+        self.block_losses_SK = torch.stack(losses)
+        if self.device.type != "cpu":  # there a look at each step would wait for the device each time
+            self._freeze_diverged(self.block_losses_SK)
+        count = block.index_RSB.shape[2]
+        self.tallies["train"].add(self.block_losses_SK.sum(0) * count, torch.stack(correct).sum(0), count * steps)
+
+    def _inputs(self, block: Block) -> Tensor:
+        """The block's scaled images, in memory that is kept from block to block; a full batch's are scaled once."""
+        shape = (len(self.feed.keys), *block.index_RSB.shape[1:], self.mlp.sizes[0])
+        count = math.prod(shape)
+        if self._held is None or len(self._held) < count or self._held_by is not self.feed:
+            self._held = torch.empty(count, dtype=self.mlp.weights[0].dtype, device=self.device)
+        elif self.feed.data.batch_size == "full":
+            return self._held.view(shape)
+        self._held_by = self.feed
+        return self.feed.inputs(block, self._held.dtype, self._held[:count].view(shape))
+
+    @property
+    def _chunk(self) -> int:
+        """Images that one step takes at a time."""
+        per_image = 12 * self.mlp.K * sum(self.mlp.sizes[1:]) + 8 * len(self.feed.keys) * self.mlp.sizes[0]
+        return max(1, STEP_BYTES // per_image)
+
+    def _chunks(self, block: Block, y_KB: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """A minibatch too large for memory, piece by piece: its gradient is the sum of theirs."""
+        if self.mlp.norm == "batch":
+            raise ConfigError(
+                f"data.batch_size={self.feed.data.batch_size} needs more memory than model.norm=batch allows; "
+                f"it takes at most {self._chunk} images, or model.norm=layer"
+            )
+        pieces = block.index_RSB.split(self._chunk, dim=2)
+        for index_R1B, y_Kb in zip(pieces, y_KB.split(self._chunk, dim=1), strict=True):
+            yield self.feed.inputs(Block(block.split, index_R1B), self.mlp.weights[0].dtype)[:, 0], y_Kb
+
+    def _step(self, chunks: Any, count: int) -> tuple[Tensor, Tensor]:
+        """One update from a minibatch of ``count`` images; each member's mean loss and right answers, [K]."""
+        total: list[Tensor] = []
+        loss_K = correct_K = None
+        keys_K = self.keys_K + derived_seed(self.updates.step_count, "step") if self.mlp.drops else None
+        seen = 0
+        for x_GBI, y_KB in chunks:
+            logits_KCB = self.mlp(x_GBI, None if keys_K is None else from_image(keys_K, seen))
+            seen += y_KB.shape[1]
+            part_K = self.loss(logits_KCB, y_KB).sum(1) / count
+            gradients = torch.autograd.grad(part_K.sum(), self.updates.parameters, materialize_grads=True)
+            total = [a.add_(b) for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
+            hits_K = (logits_KCB.detach().argmax(1) == y_KB).sum(1)
+            loss_K = part_K.detach() if loss_K is None else loss_K + part_K.detach()
+            correct_K = hits_K if correct_K is None else correct_K + hits_K
+        assert loss_K is not None
+        assert correct_K is not None
+        if self.device.type == "cpu" and not bool(torch.isfinite(loss_K).all()):
+            self._freeze_diverged(loss_K[None], total)
+        self.updates.step(total)
+        return loss_K, correct_K
+
+    def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
+        """Each member's own loss of each image, [K, B]."""
+        logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
+        parts = [
+            LOSSES[s.name].function(logits_KCB[s.members], y_KB[s.members], **self._on_device(s.options))
+            for s in self.losses
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _on_device(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {k: v.to(self.mlp.weights[0]) if isinstance(v, Tensor) else v for k, v in options.items()}
+
+    def _freeze_diverged(self, losses_SK: Tensor, gradients: Sequence[Tensor] = ()) -> None:
+        """End the members whose loss is not finite, before their update where gradients are given."""
+        for place in (~torch.isfinite(losses_SK)).any(0).nonzero().flatten().tolist():
+            if self.live[place] not in self.frozen:
+                bad = (~torch.isfinite(losses_SK[:, place])).nonzero()[0].item()
+                step = int(self.updates.step_count + 1 - (0 if gradients else len(losses_SK) - bad))
+                value = losses_SK[int(bad), place].item()
+                self.set_aside(place, "diverged", f"the loss became {value} at step {step}", step)
+            self._empty(place)
+            for g in gradients:
+                g[place] = 0
+
+    def set_aside(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
+        """End the member at ``place``: its numbers are set aside and no longer touched."""
+        k = self.live[place]
+        if k not in self.frozen:
+            last = self.updates.step_count if step is None else step
+            self.frozen[k] = Frozen(outcome, cause, self.mlp.member(place), last)
+
+    @torch.no_grad()
+    def _empty(self, place: int) -> None:
+        """Zeros in place of a diverged member: NaN and denormal numbers would cost time and stay NaN."""
+        for name, tensor in self.mlp.tensors().items():
+            tensor[place] = 1 if name.startswith("var_") else 0
+        self.updates.reset(place)
+
+    def active_places(self) -> list[int]:
+        """Places whose member still trains."""
+        return [place for place, k in enumerate(self.live) if k not in self.frozen]
+
+    def compact(self) -> None:
+        """Close the gaps that frozen members have left."""
+        keep = self.active_places()
+        old_mlp, old_updates, device = self.mlp, self.updates, self.device
+        self.live = [self.live[place] for place in keep]
+        self.data.select(self.live)
+        self.mlp = old_mlp.select(keep, self.feed.per_stream)
+        self._prepare()
+        self.keys_K = self.keys_K.to(device)
+        self.updates.take(old_updates, keep)
+
+    def whole(self) -> PopulationMLP:
+        """All members again, live and ended ones, in the order of ``configs``."""
+        if not self.frozen:
+            return self.mlp
+        inputs, classes = self.mlp.sizes[0], self.mlp.sizes[-1]
+        mlp = PopulationMLP(self.configs, inputs, classes, self.data.everyone.per_stream, draw=False)
+        mlp.to(self.mlp.weights[0])
+        for place, k in enumerate(self.live):
+            if k not in self.frozen:
+                mlp.fill(k, self.mlp.member(place))
+        for k, frozen in self.frozen.items():
+            mlp.fill(k, frozen.tensors)
+        return mlp.eval()
+
+    def on_validation_epoch_start(self) -> None:
+        """The training part of the epoch ends here (Lightning hook)."""
+        self.train_seconds += self.seconds_in_epoch
+        self._epoch_began = time.perf_counter()
+        self.tallies["val"] = Tally()
+
+    def validation_step(self, block: Block, batch_idx: int) -> None:
+        """Loss and accuracy of a chunk of validation images (Lightning hook)."""
+        self._evaluate(self.mlp, self.feed, block, self.tallies["val"])
+
+    def _evaluate(self, mlp: PopulationMLP, feed: Feed, block: Block, tally: Tally) -> Tensor:
+        logits_KCB = mlp(feed.inputs(block, mlp.weights[0].dtype)[:, 0])
+        y_KB = feed.targets(block)[:, 0]
+        predicted_KB: Tensor = logits_KCB.argmax(1)
+        tally.add(self.loss(logits_KCB, y_KB).sum(1), (predicted_KB == y_KB).sum(1), y_KB.shape[1])
+        return predicted_KB
+
+    @torch.no_grad()
+    def evaluate(self, part: str) -> tuple[list[Row], Tensor]:
+        """All members on the images of ``part``: their rows, and the predicted classes [K, N]."""
+        feed, mlp = self.data.everyone.to(self.device), self.whole().eval()
+        tally, live_losses = Tally(), self.losses
+        self.losses = slices_of([c.loss for c in self.configs], lambda name: dict(LOSSES[name].options))
+        blocks = feed.evaluation_blocks(part, max(mlp.sizes[1:]))
+        predicted = [self._evaluate(mlp, feed, block, tally) for block in blocks]
+        self.losses = live_losses
+        return tally.rows(part), torch.cat(predicted, 1).cpu()
+
+    def end_epoch(self) -> None:
+        """Write the row of the epoch that has just ended for each member that was alive in it.
+
+        Of a member that diverged on the way, the row has what is its own: the step, and the loss that is no number.
+        The rest of the epoch's sums comes from the zeros in its place.
+        """
+        if "val" not in self.tallies:
+            self.train_seconds += self.seconds_in_epoch
+        self.epochs_done += 1
+        rows = [tally.rows(part) for part, tally in self.tallies.items()]
+        for place, k in enumerate(self.live):
+            frozen = self.frozen.get(k)
+            if frozen is not None and frozen.step <= self._steps_before:
+                continue
+            found: Row = {name: value for part in rows for name, value in part[place].items()}
+            step = self.updates.step_count if frozen is None else frozen.step
+            if frozen is not None:
+                found = {"train/loss": found["train/loss"]}
+            row: Row = {"epoch": self.epochs_done, "step": step, "seconds": self.train_seconds}
+            self.curves[k].append(row | found)
+            bad = [f"{name} became {v}" for name, v in found.items() if not math.isfinite(v)]
+            if bad and frozen is None:
+                self.set_aside(place, "diverged", f"{bad[0]} in epoch {self.epochs_done}")
+                self._empty(place)

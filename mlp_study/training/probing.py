@@ -1,0 +1,195 @@
+"""Probes along a run, into each member's record: at initialisation, after listed steps, at epochs' ends, at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from mlp_study.data.blocks import Block, Feed
+from mlp_study.factors.diagnostics import DIAGNOSTICS
+from mlp_study.model import PopulationMLP
+from mlp_study.probes.gradients import (
+    gradient,
+    gradient_moments,
+    gradient_probes,
+    minibatches,
+    update_ratios,
+    weight_norms,
+)
+from mlp_study.probes.layers import effective_rank, regions
+from mlp_study.probes.losses import loss_probes
+from mlp_study.probes.sharpness import sharpness_probes
+from mlp_study.probes.units import UNIT_PROBES, Values, unit_probes
+from mlp_study.training.module import PopulationModule
+from mlp_study.training.results import Row
+from mlp_study.training.updates import Updates
+
+Chunk = tuple[Tensor, Tensor]  # (x_GBI, y_KB)
+
+
+def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterator[Chunk]:
+    """The training split as (x_GBI, y_KB), in pieces that fit in memory: all, or each stream's first ``images``."""
+    left = feed.train_size if images is None else min(images, feed.train_size)
+    for block in feed.evaluation_blocks("train", max(mlp.sizes[1:])):
+        part = Block(block.split, block.index_RSB[:, :, :left])
+        left -= part.index_RSB.shape[2]
+        yield feed.inputs(part, mlp.weights[0].dtype)[:, 0], feed.targets(part)[:, 0]
+        if not left:
+            return
+
+
+@contextlib.contextmanager
+def observed(mlp: PopulationMLP, *, as_training: bool = False) -> Iterator[PopulationMLP]:
+    """``mlp`` for looking at, unchanged afterwards.
+
+    Args:
+        mlp: the population.
+        as_training: batch normalization by each chunk's own statistics, as at initialisation, when the running ones
+            mean nothing yet.
+    """
+    before, buffers = mlp.training, {name: b.clone() for name, b in mlp.named_buffers()}
+    mlp.train(as_training)
+    try:
+        yield mlp
+    finally:
+        mlp.train(before)
+        for name, b in mlp.named_buffers():
+            b.copy_(buffers[name])
+
+
+def measured(
+    mlp: PopulationMLP,
+    feed: Feed,
+    names: Collection[str],
+    images: int,
+    *,
+    whole: bool = False,
+    as_training: bool = False,
+    updates: Updates | None = None,
+) -> Values:
+    """The named diagnostics of every member.
+
+    Args:
+        mlp: the population.
+        feed: its input streams, on its device.
+        names: of ``DIAGNOSTICS``.
+        images: how many training images are looked at, the first of each stream.
+        whole: what the table calls exact is measured on the whole training split all the same.
+        as_training: see ``observed``.
+        updates: the optimizers as they stand, for ``update_ratio``, which is left out without them.
+    """
+    units = [name for name in names if name in UNIT_PROBES]
+    found: Values = {}
+    with observed(mlp, as_training=as_training):
+        if units:
+            found |= unit_probes(mlp, chunks(feed, mlp, None if whole else images), units)
+        if "weight_norm" in names:
+            found |= weight_norms(mlp)
+        if set(names) - {*units, "weight_norm"}:
+            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.batch_size, names, updates)
+    return {name: v_K for name, v_K in found.items() if diagnostic_of(name) in (*names, "loss", "accuracy")}
+
+
+def _on_images(
+    mlp: PopulationMLP, pieces: list[Chunk], batch_size: int, names: Collection[str], updates: Updates | None
+) -> Values:
+    """The diagnostics that are never exact, on these images."""
+    found: Values = {}
+    if "plateau" in names:
+        found |= loss_probes(mlp, pieces)
+    if "effective_rank" in names:
+        found |= effective_rank(mlp, pieces)
+    if "regions" in names:
+        found |= regions(mlp, pieces)
+    if {"gradient_norm", "gradient_snr", "sharpness"} & set(names):
+        moments = gradient_moments(mlp, minibatches(pieces, batch_size))
+        found |= gradient_probes(mlp, moments)
+        if "sharpness" in names:
+            found |= sharpness_probes(mlp, pieces, moments.square)
+    if "update_ratio" in names and updates is not None:
+        found |= _next_update(mlp, next(iter(minibatches(pieces, batch_size))), updates)
+    return found
+
+
+def _next_update(mlp: PopulationMLP, batch: Chunk, updates: Updates) -> Values:
+    """How far the next update from this minibatch would move the weights: tried on a copy."""
+    everyone = range(mlp.K)
+    copy = mlp.select(everyone, mlp.per_stream)
+    trial = Updates(copy, updates.total_steps)
+    trial.take(updates, everyone)
+    trial.prepare(1)
+    trial.step(gradient(copy, *batch))
+    return update_ratios(copy, [w.detach() for w in mlp.weights])
+
+
+def row_of(values: Values, k: int, names: Collection[str]) -> Row:
+    """Member k's numbers of the named diagnostics, without those that do not apply."""
+    found = {name: float(v_K[k]) for name, v_K in values.items() if diagnostic_of(name) in names}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def diagnostic_of(name: str) -> str:
+    """The entry of ``DIAGNOSTICS`` that a value's name belongs to: ``dead_0`` is ``dead``'s."""
+    if name == "stability_index":
+        return "sharpness"
+    return next((entry for entry in DIAGNOSTICS if name.startswith(entry)), name)
+
+
+def _union(module: PopulationModule, which: str) -> list[str]:
+    return list(dict.fromkeys(name for c in module.configs for name in getattr(c.probes, which)))
+
+
+def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed, *, as_training: bool = False) -> list[Row]:
+    """The diagnostics of ``probes.ends`` for each member of ``mlp``, exact ones on the whole training split."""
+    values = measured(
+        mlp,
+        feed,
+        _union(module, "ends"),
+        module.configs[0].probes.images,
+        whole=True,
+        as_training=as_training,
+        updates=module.updates if mlp is module.mlp else None,
+    )
+    return [row_of(values, k, config.probes.ends) for k, config in enumerate(mlp.configs)]
+
+
+class Probing(Callback):
+    """Looks at the population, for ``module.diagnostics`` and for the epoch's rows of ``module.curves``."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Before the first step: the initial network."""
+        module: PopulationModule = pl_module
+        module.after_step = self._after_step if _union(module, "steps") else None
+        if module.updates.step_count == 0 and _union(module, "ends"):
+            self._keep(module, "initial", as_training=True)
+
+    def _after_step(self, module: PopulationModule) -> None:
+        """At the listed steps, what is measured at the ends."""
+        step = module.updates.step_count
+        if any(step in c.probes.steps for c in module.mlp.configs):
+            self._keep(module, f"step_{step}")
+
+    @torch.no_grad()
+    def _keep(self, module: PopulationModule, when: str, *, as_training: bool = False) -> None:
+        rows = measure_ends(module, module.mlp, module.feed, as_training=as_training)
+        for place in module.active_places():
+            k = module.live[place]
+            if when == "initial" or int(when.removeprefix("step_")) in module.configs[k].probes.steps:
+                module.diagnostics[k][when] = rows[place]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """The cheap ones, on ``probes.images`` of the training images, into the row that has just been written."""
+        module: PopulationModule = pl_module
+        first, names = module.configs[0].probes, _union(module, "epochs")
+        if not names or module.epochs_done % first.every:
+            return
+        values = measured(module.mlp, module.feed, names, first.images, updates=module.updates)
+        for place in module.active_places():
+            k = module.live[place]
+            module.curves[k][-1] |= row_of(values, place, module.configs[k].probes.epochs)

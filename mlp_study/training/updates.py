@@ -1,0 +1,123 @@
+"""One optimizer step for a whole population: each slice of members by its own rule, with its own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
+from mlp_study.factors.schedules import SCHEDULES
+from mlp_study.model import PopulationMLP, Slice, slices_of
+
+
+class Updates:
+    """The optimizers' state and rules.
+
+    Args:
+        mlp: the population whose parameters are updated in place.
+        total_steps: minibatches in the whole training, for schedules.
+    """
+
+    def __init__(self, mlp: PopulationMLP, total_steps: int) -> None:
+        self.parameters = list(mlp.parameters())
+        self.total_steps = total_steps
+        self.step_count = 0
+        configs = mlp.configs
+        self.slices = slices_of([c.optimizer for c in configs], lambda name: dict(OPTIMIZERS[name].options))
+        self.state = [
+            [{name: torch.zeros_like(p[s.members]) for name in OPTIMIZERS[s.name].state} for p in self.parameters]
+            for s in self.slices
+        ]
+        like = self.parameters[0]
+        self.numbers = [
+            {k: v.to(like) if isinstance(v, Tensor) else v for k, v in s.options.items()} for s in self.slices
+        ]
+        for s in self.slices:
+            check_layers(s.name, [(w.shape[1], w.shape[2]) for w in mlp.weights])
+        self.clips = [self._limits(s, "clip_norm", "clip_value") for s in self.slices]
+        self.schedules = slices_of([c.schedule for c in configs], lambda name: dict(SCHEDULES[name].options))
+        self.scheduled = any(s.name != "constant" for s in self.schedules)
+        self._rates: list[list[Any]] = []
+
+    def _limits(self, s: Slice, *names: str) -> list[Tensor | None] | None:
+        """The slice's clipping limits, each [m] or None; None if no member is clipped."""
+        limits = [s.options[name] for name in names]
+        if all(limit is None or bool(torch.as_tensor(limit).isinf().all()) for limit in limits):
+            return None
+        like = self.parameters[0]
+        return [
+            None if limit is None else torch.as_tensor(limit).flatten().expand(s.stop - s.start).to(like)
+            for limit in limits
+        ]
+
+    def prepare(self, steps: int) -> None:
+        """Work out the learning rates of the next ``steps`` minibatches, so that a step does not."""
+        if not self.scheduled:
+            return
+        when_S = torch.arange(self.step_count, self.step_count + steps, dtype=torch.float64)
+        factors = []
+        for s in self.schedules:
+            options = {k: v.view(-1, 1).double() if isinstance(v, Tensor) else v for k, v in s.options.items()}
+            factor = SCHEDULES[s.name].multiplier(when_S, self.total_steps, **options)
+            factors.append(torch.as_tensor(factor, dtype=torch.float64).expand(s.stop - s.start, steps))
+        factor_KS = torch.cat(factors)
+        self._rates = [self._rates_of(s, factor_KS[s.members]) for s in self.slices]
+        self._first = self.step_count
+
+    def _rates_of(self, s: Slice, factor_mS: Tensor) -> list[Any]:
+        lr = s.options["lr"]
+        if not isinstance(lr, Tensor) and bool((factor_mS == factor_mS[:1]).all()):
+            return [lr * factor for factor in factor_mS[0].tolist()]
+        rates_Sm11 = (torch.as_tensor(lr, dtype=torch.float64).view(-1, 1) * factor_mS).T[:, :, None, None]
+        return list(rates_Sm11.to(self.parameters[0]))
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Apply one minibatch's gradients (one tensor a parameter, [K, ...]; they may be overwritten)."""
+        self.step_count += 1
+        for i, (s, numbers, state) in enumerate(zip(self.slices, self.numbers, self.state, strict=True)):
+            whole = len(self.slices) == 1
+            mine = list(gradients) if whole else [g[s.members] for g in gradients]
+            if (limits := self.clips[i]) is not None:
+                clip_gradients(mine, *limits)
+            rates = {"lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else {}
+            h, update = {**numbers, **rates}, OPTIMIZERS[s.name].update
+            for p, g, buffers in zip(self.parameters, mine, state, strict=True):
+                update(p if whole else p[s.members], g, buffers, self.step_count, h)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every state tensor by name, for a checkpoint: ``slice.parameter.buffer``."""
+        return {
+            f"{i}.{j}.{name}": tensor
+            for i, state in enumerate(self.state)
+            for j, buffers in enumerate(state)
+            for name, tensor in buffers.items()
+        }
+
+    @torch.no_grad()
+    def reset(self, k: int) -> None:
+        """Zero member k's state, so that nothing of a diverged member goes on."""
+        for s, state in zip(self.slices, self.state, strict=True):
+            if s.start <= k < s.stop:
+                for buffers in state:
+                    for tensor in buffers.values():
+                        tensor[k - s.start] = 0
+
+    @torch.no_grad()
+    def take(self, other: Updates, keep: Sequence[int]) -> None:
+        """Fill this state from a larger population's, of which these members are ``keep``, in that order."""
+        self.step_count = other.step_count
+        for k, old in enumerate(keep):
+            mine, theirs = self._of(k), other._of(old)
+            for j, buffers in enumerate(mine):
+                for name, tensor in buffers.items():
+                    tensor.copy_(theirs[j][name])
+
+    def _of(self, k: int) -> list[dict[str, Tensor]]:
+        for s, state in zip(self.slices, self.state, strict=True):
+            if s.start <= k < s.stop:
+                return [{name: tensor[k - s.start] for name, tensor in buffers.items()} for buffers in state]
+        raise IndexError(f"member {k} of {self.slices[-1].stop}")

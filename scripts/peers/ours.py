@@ -1,0 +1,63 @@
+"""The project's own training, as `python -m mlp_study.train` calls it: the one place where the benchmark touches it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import product
+from statistics import mean
+
+from mlp_study.compose import compose
+from mlp_study.config import RunConfig
+from mlp_study.data.images import load
+from mlp_study.training.population import train_population
+from peers.mnist import BATCH, LEARNING_RATE, WIDTH, root
+
+RECIPE = (
+    "activation=relu data=mnist data.scale=unit data.validation=test optimizer=sgd "
+    f"data.batch_size={BATCH} model.widths=[{WIDTH}] trainer.max_epochs=1 trainer.accelerator=cpu"
+)
+
+
+def configs(members: int, *, shared: bool) -> list[RunConfig]:
+    """Members that differ in their learning rate and share each minibatch, or in their seed and share none."""
+    values = compose(RECIPE.split())
+    values["data"]["root"] = str(root())
+    built = []
+    for k in range(members):
+        one = copy.deepcopy(values)
+        one["optimizer"]["lr"] = LEARNING_RATE * (1 + k / 1000)
+        one["seed"] = 0 if shared else k
+        built.append(RunConfig.from_dict(one))
+    return built
+
+
+def grid(*, mixed: bool) -> list[RunConfig]:
+    """180 members of five seeds: 3 activations x 4 scales x 3 optimizers, or all alike but for 36 learning rates."""
+    activations, optimizers = ("relu", "sigmoid", "tanh"), ("sgd", "momentum", "adam")
+    cells = product(activations, ("none", "unit", "symmetric", "standard"), optimizers)
+    built = []
+    for k, (activation, scale, optimizer) in enumerate(cells):
+        chosen = [f"activation={activation}", f"data.scale={scale}", f"optimizer={optimizer}"] if mixed else []
+        values = compose([*RECIPE.split(), *chosen, f"optimizer.lr={0.001 * (1 + k / 1000)}", "data.limit=6000"])
+        values["data"]["root"] = str(root())
+        built += [RunConfig.from_dict({**values, "seed": seed}) for seed in range(5)]
+    return built
+
+
+def prepare(
+    members: int = 1, *, shared: bool = True, mixed: bool | None = None
+) -> tuple[Callable[[], float], Callable[[], float]]:
+    """(train one epoch and return its training part's seconds for each member, mean accuracy on the test images).
+
+    ``mixed`` asks for the members of ``grid`` instead.
+    """
+    population = configs(members, shared=shared) if mixed is None else grid(mixed=mixed)
+    images, accuracies = load("mnist", root()), [0.0]
+
+    def epoch() -> float:
+        results = train_population(population, images=images)
+        accuracies[:] = [result.metrics["test/accuracy"] for result in results]
+        return results[0].curves[-1]["seconds"] / len(population)
+
+    return epoch, lambda: mean(accuracies)

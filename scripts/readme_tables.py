@@ -1,0 +1,103 @@
+"""Write README.md's generated parts: the factors from their tables, and results under docs/.
+
+Usage: python scripts/readme_tables.py [--check | FOLDER ...]
+
+--check only says whether README.md is up to date. A FOLDER that `python -m mlp_study.reproduce` has written first
+replaces its sources' claims in docs/reproduction.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+from bench import markdown
+from mlp_study.config import GROUPS
+from mlp_study.factors.normalizers import NORMALIZERS
+
+ROOT = Path(__file__).resolve().parent.parent
+TITLES = {
+    "activation": "hidden activation",
+    "init": "initial weights",
+    "loss": "loss",
+    "optimizer": "optimizer",
+    "schedule": "learning rate schedule",
+    "data": "data set",
+}
+
+
+def factors() -> str:
+    """One line a factor: what it is, its key, its choices."""
+    rows = [(TITLES[kind], kind, list(table)) for kind, table in GROUPS.items()]
+    rows.append(("input scaling", "data.scale", list(NORMALIZERS)))
+    lines = ["| factor | key | choices |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {title} | `{key}` | {', '.join(choices)} |" for title, key, choices in rows)])
+
+
+def sections(text: str, heading: str) -> dict[str, str]:
+    """The text's parts by source, each without its heading: ``heading`` has one group for the source's name."""
+    parts = re.split(heading, text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def take_claims(folder: Path) -> None:
+    """Put the claims of a reproduction's sources into docs/reproduction.md: title, question and table of each."""
+    path = ROOT / "docs" / "reproduction.md"
+    kept = path.read_text(encoding="utf-8")
+    own = sections(kept, r"^\*\*(\w+)(?=: )")
+    for name, text in sections((folder / "reproduction.md").read_text(encoding="utf-8"), r"^## (\w+)(?=: )").items():
+        title, question, *rest = text.partition("Means over the seeds")[0].strip().split("\n\n")
+        table = next(part for part in rest if part.startswith("|"))
+        own[name] = f"{title}**\n\n{question}\n\n{table}\n\n"
+    intro = kept.partition("**")[0]
+    path.write_text(intro + "".join(f"**{name}{text}" for name, text in own.items()).rstrip() + "\n", encoding="utf-8")
+
+
+def left_by(name: str) -> str:
+    """What a command has left in ``docs/NAME``."""
+    path = ROOT / "docs" / name
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def bench() -> str:
+    """The speed table from what ``scripts/bench.py --json docs/bench.json`` measured."""
+    path = ROOT / "docs" / "bench.json"
+    return "\n".join(markdown(json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else ""
+
+
+def parts() -> dict[str, str]:
+    """Each generated part of the README by the name in its markers."""
+    return {"factors": factors(), "reproduction": left_by("reproduction.md"), "bench": bench()}
+
+
+def _filled(text: str, part: re.Match[str]) -> str:
+    return f"{part[1]}{text}\n{part[2]}" if text else f"{part[1]}{part[2]}"
+
+
+def written(readme: str) -> str:
+    """The README with every generated part up to date."""
+    for name, text in parts().items():
+        marked = re.compile(rf"(<!-- {name}:begin[^>]*-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        readme = marked.sub(partial(_filled, text), readme)
+    return readme
+
+
+def main() -> int:
+    """Write README.md, or with --check say whether it is up to date (exit code 1 if not)."""
+    for folder in sys.argv[1:]:
+        if folder != "--check":
+            take_claims(Path(folder))
+    path = ROOT / "README.md"
+    before = path.read_text(encoding="utf-8")
+    after = written(before)
+    if "--check" in sys.argv[1:]:
+        return int(before != after)
+    path.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# One thread for each process that shares the cores: before anything imports torch, and for the commands that tests run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--repetitions 200``: how often each fault of tests/faults is injected, at moments from recorded seeds."""
+    wanted = int(os.environ.get("MLP_STUDY_FAULTS", "3"))
+    parser.addoption("--repetitions", type=int, default=wanted, help="repetitions of each fault (MLP_STUDY_FAULTS)")
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """A folder with the real MNIST and Fashion-MNIST, named by MLP_STUDY_DATA; without it the test is skipped.
+
+    Where the variable is set, as in CI, a folder that lacks them fails the test instead of skipping it.
+    """
+    folder = os.environ.get("MLP_STUDY_DATA", "")
+    if not folder:
+        pytest.skip("needs the real MNIST and Fashion-MNIST: set MLP_STUDY_DATA to a folder that holds them")
+    root = Path(folder).resolve()
+    for kind in ("MNIST", "FashionMNIST"):
+        assert (root / kind / "raw").is_dir(), f"MLP_STUDY_DATA={folder} has no {kind}/raw"
+    return root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)

@@ -1,0 +1,305 @@
+"""The W&B run of a member: complete when all is well, and never in the way when it is not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlp_study.records import tracking
+from tests.records.runs import config_of, read_wandb, row_of_epoch
+from tests.records.server import Server
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def track(folder: Path, *overrides: str, epochs: int = 3, **options: bool) -> tracking.TrackedRun:
+    """Open a run and log some epochs."""
+    run = tracking.open_run(folder, config_of("wandb.mode=offline", *overrides), **options)
+    for epoch in range(1, epochs + 1):
+        run.log([{"step": 10 * epoch, "train/step_loss": 1 / epoch}, row_of_epoch(epoch)])
+    return run
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def wait_until(true, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_an_offline_run_can_be_read_back(tmp_path, tracker, caplog):
+    picture = tmp_path / "curves.png"
+    picture.write_bytes(PNG)
+    overrides = ("activation=tanh", "wandb.group=g", "wandb.tags=[a,b]", "wandb.project=p", "optimizer.lr=0.25")
+    run = track(tmp_path, *overrides)
+    run.summary({"outcome": "diverged", "test/loss": float("nan"), "test/accuracy": 0.5})
+    run.images({"curves": picture})
+    run.finish()
+    tracking.wait()
+    [found] = read_wandb(tmp_path)
+    assert (found.run.run_id, found.run.project, found.run.run_group) == (run.id, "p", "g")
+    assert list(found.run.tags) == ["a", "b"]
+    assert found.config["optimizer"]["lr"] == 0.25
+    assert found.config["run_id"] == config_of(*overrides).run_id
+    assert [row for row in found.rows if "val/loss" in row] == [row_of_epoch(epoch) for epoch in (1, 2, 3)]
+    assert [row for row in found.rows if "train/step_loss" in row][1] == {"step": 20, "train/step_loss": 0.5}
+    assert found.rows[-1]["figures/curves/_type"] == "image-file"
+    assert (found.summary["outcome"], found.summary["test/accuracy"]) == ("diverged", 0.5)
+    assert found.summary["test/loss"] is None  # W&B's own way with NaN
+    assert found.exit_code == 0
+    assert len(list((tmp_path / "wandb").rglob("*.png"))) == 1
+    assert run.where == str(tmp_path / "wandb")
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.slow
+def test_wandbs_own_reader_reads_it_too(tmp_path, tracker):
+    run = track(tmp_path)
+    run.finish()
+    tracking.wait()
+    [folder] = (tmp_path / "wandb").glob("offline-run-*")
+    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.id in done.stdout, done.stderr
+
+
+def test_auto_without_a_login_is_offline_and_silent(tmp_path, tracker, caplog, capfd):
+    run = track(tmp_path, "wandb.mode=auto")
+    run.finish()
+    tracking.wait()
+    [found] = read_wandb(tmp_path)
+    assert len(found.rows) == 6
+    assert run.url is None
+    assert warnings_in(caplog) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_online_without_a_login_says_so_and_records_offline(tmp_path, own_tracker, caplog):
+    runs = [track(tmp_path / name, "wandb.mode=online") for name in ("a", "b")]
+    for run in runs:
+        run.finish()
+    tracking.wait()
+    assert [len(read_wandb(tmp_path / name)) for name in ("a", "b")] == [1, 1]
+    [warning] = warnings_in(caplog)
+    assert "nobody is logged in" in warning
+
+
+@pytest.mark.slow
+def test_a_server_out_of_reach_costs_the_run_nothing(tmp_path, own_tracker, caplog, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    began = time.monotonic()
+    run = track(tmp_path, "wandb.mode=auto")
+    run.finish()
+    assert time.monotonic() - began < 1.0
+    tracking.wait()
+    assert time.monotonic() - began < 40.0
+    [found] = read_wandb(tmp_path)
+    assert (len(found.rows), found.exit_code) == (6, 0)
+    assert "recording offline" in "".join(warnings_in(caplog))
+    assert KEY not in caplog.text
+    assert files_with(KEY, tmp_path) == []
+
+
+@pytest.fixture
+def server(own_tracker, monkeypatch):
+    found = Server()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", found.url)
+    yield found
+    found.close()
+
+
+def test_a_logged_in_run_is_online(tmp_path, server, caplog):
+    run = track(tmp_path, "wandb.mode=auto", "activation=tanh")
+    run.summary({"outcome": "completed"})
+    run.finish()
+    tracking.wait()
+    assert run.where == run.url == f"{server.url}/u/mlp_study/runs/{run.id}"
+    assert [json.loads(row)["epoch"] for row in server.lines["wandb-history.jsonl"] if "val/loss" in row] == [1, 2, 3]
+    assert json.loads(server.lines["wandb-summary.json"][-1])["outcome"] == "completed"
+    assert server.config["activation"]["value"]["name"] == "tanh"
+    assert [len(found.rows) for found in read_wandb(tmp_path)] == [6]
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_is_waited_for_once_and_costs_no_row(tmp_path, server, caplog):
+    runs = [track(tmp_path / str(number), "wandb.mode=auto") for number in range(3)]
+    wait_until(lambda: all(run.url for run in runs))
+    server.close()
+    began = time.monotonic()
+    for run in runs:
+        run.log([row_of_epoch(4)])
+        run.finish()
+    tracking.wait()
+    assert time.monotonic() - began < 45
+    assert len(warnings_in(caplog)) == 1
+    assert [len(read_wandb(tmp_path / str(number))[0].rows) for number in range(3)] == [7, 7, 7]
+
+
+def files_with(secret: str, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
+def test_no_file_and_no_log_has_the_key(tmp_path, own_tracker, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    run = track(tmp_path)
+    run.finish()
+    tracking.wait()
+    assert len(read_wandb(tmp_path)) == 1
+    assert files_with(KEY, tmp_path) == []
+    assert KEY not in caplog.text
+
+
+def test_disabled_starts_nothing(tmp_path, own_tracker, monkeypatch):
+    run = track(tmp_path, "wandb.mode=disabled")
+    run.finish()
+    tracking.wait()
+    assert (run.id, run.where, own_tracker.pid()) == (None, None, None)
+    assert not (tmp_path / "wandb").exists()
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert track(tmp_path, "wandb.mode=auto").id is None
+
+
+def test_a_held_run_is_written_when_it_ends(tmp_path, own_tracker):
+    run = track(tmp_path, held=True)
+    assert own_tracker.pid() is None
+    run.finish()
+    tracking.wait()
+    assert len(read_wandb(tmp_path)[0].rows) == 6
+
+
+def test_the_same_folder_goes_on_in_the_same_run(tmp_path, tracker):
+    runs = []
+    for folder in ("a", "a", "b"):
+        runs.append(track(tmp_path / folder))
+        runs[-1].finish()
+        tracking.wait()
+    assert runs[0].id == runs[1].id != runs[2].id
+    assert [found.run.run_id for found in read_wandb(tmp_path / "a")] == [runs[0].id] * 2
+
+
+def test_a_killed_companion_is_reported_once_and_the_next_run_has_a_new_one(tmp_path, own_tracker, caplog):
+    runs = [track(tmp_path / str(number)) for number in range(3)]
+    os.kill(own_tracker.pid(), signal.SIGKILL)
+    for run in runs:
+        run.log([row_of_epoch(4)])
+        run.finish()
+    tracking.wait()
+    assert [run.id for run in runs] == [None] * 3
+    assert len(warnings_in(caplog)) == 1
+    after = track(tmp_path / "after")
+    after.finish()
+    tracking.wait()
+    assert len(read_wandb(tmp_path / "after")[0].rows) == 6
+
+
+@pytest.mark.slow
+def test_a_killed_service_is_reported_once_and_the_next_run_has_a_new_one(tmp_path, own_tracker, caplog):
+    run = track(tmp_path / "a")
+    wait_until(lambda: list(tmp_path.glob("a/wandb/*/*.wandb")))
+    [service] = children_of(own_tracker.pid())
+    os.kill(service, signal.SIGKILL)
+    for epoch in range(4, 9):
+        run.log([row_of_epoch(epoch)])
+    run.finish()
+    tracking.wait()
+    assert run.failed
+    assert len(warnings_in(caplog)) == 1
+    wait_until(lambda: own_tracker.pid() is None)
+    after = track(tmp_path / "after")
+    after.finish()
+    tracking.wait()
+    assert len(read_wandb(tmp_path / "after")[0].rows) == 6
+
+
+def test_what_wandb_refuses_is_reported_and_the_others_are_recorded(tmp_path, tracker, caplog):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "wandb").write_text("a file where W&B wants a folder")
+    bad, good = track(tmp_path / "bad"), track(tmp_path / "good")
+    for run in (bad, good):
+        run.finish()
+    tracking.wait()
+    assert (bad.failed, good.failed) == (True, False)
+    assert len(warnings_in(caplog)) == 1
+    assert len(read_wandb(tmp_path / "good")[0].rows) == 6
+
+
+def test_a_wandb_that_cannot_be_imported_is_reported_once(tmp_path, own_tracker, caplog, monkeypatch):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "wandb.py").write_text("raise ImportError('broken installation')")
+    monkeypatch.syspath_prepend(str(broken))
+    runs = [track(tmp_path / str(number)) for number in range(5)]
+    for run in runs:
+        run.finish()
+    tracking.wait()
+    assert all(run.failed for run in runs)
+    assert len([line for line in warnings_in(caplog) if "broken installation" in line]) == 1
+
+
+def test_a_silent_companion_is_given_up(tmp_path, own_tracker, caplog):
+    run = track(tmp_path)
+    wait_until(lambda: list(tmp_path.glob("wandb/*/*.wandb")))
+    companion = own_tracker.pid()
+    os.kill(companion, signal.SIGSTOP)
+    run.finish()
+    began = time.monotonic()
+    own_tracker.wait(stall=0.5)
+    assert time.monotonic() - began < 5
+    assert run.failed
+    assert "no answer" in warnings_in(caplog)[0]
+    assert not Path(f"/proc/{companion}").exists()
+
+
+def test_all_is_on_disk_when_the_process_ends(tmp_path, own_tracker):
+    run = track(tmp_path)
+    run.finish()
+    own_tracker.close()
+    [found] = read_wandb(tmp_path, finished=False)
+    assert (len(found.rows), found.exit_code) == (6, 0)
+
+
+def test_what_is_open_when_the_process_ends_was_interrupted(tmp_path, own_tracker):
+    track(tmp_path)
+    own_tracker.close()
+    [found] = read_wandb(tmp_path, finished=False)
+    assert (len(found.rows), found.exit_code) == (6, 255)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_its_own(tmp_path, tracker):
+    run = track(tmp_path)
+    mine = tracker.pid()
+    if (child := os.fork()) == 0:
+        os._exit(0 if tracker.pid() is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert tracker.pid() == mine
+    run.finish()
+    tracking.wait()
+    assert len(read_wandb(tmp_path)[0].rows) == 6
+
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63606060000000040001"
+    "f61738550000000049454e44ae426082"
+)

@@ -1,0 +1,145 @@
+"""The report from damaged, partial, mixed and large folders, and its statistics against independent formulas."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlp_study.errors import ConfigError, DataError
+from mlp_study.report import main
+from mlp_study.reporting.factors import factors_of, mean_deviation
+from mlp_study.reporting.importance import decomposition
+from mlp_study.reporting.make import make_report
+from mlp_study.reporting.payload import reached
+from mlp_study.reporting.reading import CURVE_METRICS
+from tests.reporting.synthetic import write_synthetic
+
+
+def answer_of(page: Path) -> str:
+    return page.read_text().split('<p class="answer">')[1].split("</p>")[0]
+
+
+def test_an_empty_folder_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="holds no run"):
+        make_report([tmp_path])
+    with pytest.raises(DataError, match="is not a folder"):
+        make_report([tmp_path / "nowhere"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [([], "at least one folder"), (["x", "figure=no"], "figure"), (["x", "figures=no"], "figures=no")],
+)
+def test_bad_options_are_one_line(arguments, found):
+    with pytest.raises(ConfigError, match=found):
+        main(arguments)
+
+
+def test_folders_without_a_finished_run_make_a_partial_page(tmp_path):
+    write_synthetic(tmp_path, 4)
+    for path in tmp_path.glob("*/result.json"):
+        path.unlink()
+    page = make_report([tmp_path], figures=False)
+    assert answer_of(page) == "No run has finished yet."
+    assert "Partial: 4 runs have no result yet" in page.read_text()
+
+
+def test_damaged_and_newer_records_are_listed(tmp_path):
+    write_synthetic(tmp_path, 20)
+    (tmp_path / "00000" / "result.json").write_text('{"format": 1, "run_')
+    newer = json.loads((tmp_path / "00001" / "result.json").read_text())
+    (tmp_path / "00001" / "result.json").write_text(json.dumps({**newer, "format": 99}))
+    (tmp_path / "00002" / "result.json").write_text("[]")
+    (tmp_path / "00003" / "curves.csv").write_text("epoch,step\n1,x\n2")
+    (tmp_path / "00004" / "curves.csv").write_text("")
+    (tmp_path / "00005" / "result.json").unlink()
+    text = make_report([tmp_path], figures=False).read_text()
+    assert "Over 16 runs" in text
+    assert "5 records could not be read" in text
+    assert "written by a newer mlp_study" in text
+    assert "Partial: 1 run has no result yet" in text
+
+
+def test_data_sets_are_not_pooled(tmp_path):
+    write_synthetic(tmp_path / "a", 40)
+    write_synthetic(tmp_path / "b", 20, data="mnist")
+    page = make_report([tmp_path], figures=False)
+    assert "Over 40 runs on digits " in answer_of(page)
+    assert "Several data sets (digits, mnist)" in page.read_text()
+
+
+def test_several_folders_compare(tmp_path):
+    folders = [write_synthetic(tmp_path / name, 10) for name in ("a", "b")]
+    page = make_report(folders, tmp_path / "both", figures=False)
+    with (page.parent / "report" / "combinations.csv").open() as file:
+        assert {line["folders"] for line in csv.DictReader(file)} == {"a", "b"}
+
+
+def test_figures_and_tables_lie_beside_the_page(tmp_path):
+    page = make_report([write_synthetic(tmp_path, 80)])
+    names = {path.name for path in (page.parent / "report").iterdir()}
+    for figure in ("map", "learning_curves", "gap", "importance", "time"):
+        assert {f"study_{figure}.png", f"study_{figure}.svg"} <= names
+    assert {"runs.csv", "combinations.csv", "learning_curves.csv", "times.csv", "importance.csv"} <= names
+
+
+def test_the_sentence_names_the_failure_and_its_mechanism(tmp_path):
+    text = answer_of(make_report([write_synthetic(tmp_path, 40)], figures=False))
+    assert text.startswith("Over 40 runs on digits (20 combinations, n = 2 seeds each)")
+    assert "4 runs fail" in text
+    assert "activation=relu, data.scale=none (dead units in 2: accuracy 0.100 ± 0.000, n = 2)" in text
+    assert "activation=elu, data.scale=none (diverged in 2" in text
+
+
+def test_no_external_address_is_loaded(tmp_path):
+    text = make_report([write_synthetic(tmp_path, 4)], figures=False).read_text()
+    assert "default-src 'none'" in text
+    assert "<script src" not in text
+    assert '<link rel="stylesheet"' not in text
+
+
+def test_means_and_deviations_are_the_standard_library_s():
+    values = [0.1, 0.25, 0.9, 0.4]
+    mean, deviation, n = mean_deviation([*values, float("nan")])
+    assert (mean, deviation, n) == pytest.approx((statistics.mean(values), statistics.stdev(values), 4))
+
+
+def test_a_balanced_decomposition_is_the_classical_analysis_of_variance():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(3, 4, 5)) + np.arange(3)[:, None, None] + rng.normal(size=(3, 4, 1))
+    rows = [{"a": f"a{i}", "b": f"b{j}", "y": float(y[i, j, k])} for i in range(3) for j in range(4) for k in range(5)]
+    total = ((y - y.mean()) ** 2).sum()
+    a = 20 * ((y.mean((1, 2)) - y.mean()) ** 2).sum() / total
+    b = 15 * ((y.mean((0, 2)) - y.mean()) ** 2).sum() / total
+    cells = 5 * ((y.mean(2) - y.mean()) ** 2).sum() / total
+    shares = {share.factors: share.part for share in decomposition(rows, ["a", "b"], "y")}
+    expected = {("a",): a, ("b",): b, ("a", "b"): cells - a - b, (): 1 - cells}
+    assert shares == {term: pytest.approx(part, abs=1e-9) for term, part in expected.items()}
+
+
+def test_a_constant_result_has_no_decomposition():
+    assert decomposition([{"a": "x", "y": 0.5}, {"a": "y", "y": 0.5}], ["a"], "y") == []
+
+
+def test_options_that_follow_from_a_choice_are_no_factors():
+    rows = [
+        {"activation": "relu", "activation.slope": None, "seed": 0},
+        {"activation": "leaky_relu", "activation.slope": 0.01, "seed": 1},
+    ]
+    assert factors_of(rows, ["activation", "activation.slope", "seed"]) == (["activation"], ["activation"])
+
+
+def test_epochs_to_an_accuracy():
+    curves = np.full((3, 4, len(CURVE_METRICS)), np.nan)
+    curves[:, :, CURVE_METRICS.index("val/accuracy")] = [
+        [0.1, 0.5, 0.9, 0.8],
+        [0.1, 0.2, 0.3, 0.4],
+        [0.95, np.nan, 1, 1],
+    ]
+    assert reached(curves, 0.9) == [3, None, 1]

@@ -1,0 +1,209 @@
+"""One study, several processes: killed ones, four at once, on a journal and in a real PostgreSQL."""
+
+from __future__ import annotations
+
+import collections
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from mlp_study.records.recorder import Recorder
+from mlp_study.search.search import quiet_optuna
+from mlp_study.search.settings import read_settings
+from mlp_study.search.storage import read_place
+from mlp_study.search.study import SharedStudy
+from mlp_study.search.workers import WORKER
+from tests.search.searches import LR, node_of, outcomes, refused, rows, search, space_of, started, study
+
+TRIALS = 12
+COUNT = ("hydra.sweeper.n_jobs=2", f"hydra.sweeper.n_trials={TRIALS}")
+
+
+PROPOSE, TELL = "mlp_study.search.study:SharedStudy._propose", "mlp_study.search.study:SharedStudy.tell"
+EPOCH = "mlp_study.records.recorder:Recorder.epoch_ended"
+
+
+def workers(rounds, folder, *overrides, **variables):
+    """Processes that run the command: how each of them ended, round by round; see ``worker``."""
+    with started(folder, *overrides, words=["tests.search.worker", json.dumps(rounds)], **variables) as process:
+        out, _ = process.communicate()
+        assert process.returncode == 0, out
+        return ended(out)
+
+
+def ended(out):
+    found = [line for line in out.splitlines() if line.startswith("ended ")]
+    assert found, out
+    return json.loads(found[0].removeprefix("ended "))
+
+
+def complete(found, trials=TRIALS):
+    """No trial is lost, none is there twice, and each has a value."""
+    assert [t.number for t in found.trials] == list(range(trials))
+    assert collections.Counter(t.state.name for t in found.trials) == {"COMPLETE": trials}
+    assert len({tuple(sorted(t.params.items())) for t in found.trials}) == trials
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_as_if_it_had_not_been(monkeypatch, tmp_path):
+    more = (LR, "activation=relu,tanh", *COUNT, "hydra.sweeper.sampler.n_startup_trials=3", "trainer.max_epochs=3")
+    search(monkeypatch, tmp_path / "whole", *more)
+    folder = tmp_path / "killed"
+    # Between two trials of one batch, amid the training of one, and between a batch's two results.
+    calls = [[f"{PROPOSE}#2"], [f"{EPOCH}#3"], [f"{TELL}#2"]]
+    assert workers(calls, folder, *more) == [[-signal.SIGKILL]] * 3
+    states = collections.Counter(t.state.name for t in study(folder).trials)
+    assert states["RUNNING"] > 0
+    with (folder / "optuna.journal").open("a") as file:  # what a power cut leaves
+        file.write('{"op_code": 8, "work')
+    search(monkeypatch, folder, *more)
+    complete(study(folder))
+    assert outcomes(study(folder)) == outcomes(study(tmp_path / "whole"))
+    runs = [int(row["trial"]) for row in rows(folder / "trials.csv")]
+    assert runs == list(range(TRIALS))
+
+
+def test_an_interrupted_search_gives_its_trials_back(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(Recorder, "epoch_ended", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        search(monkeypatch, tmp_path / "s", LR, "hydra.sweeper.n_trials=2", "trainer.max_epochs=50")
+    assert stopped.value.code == 130
+    assert f"the same command with sweep_dir={tmp_path / 's'} resumes" in capsys.readouterr().err
+    assert [t.state.name for t in study(tmp_path / "s").trials] == ["WAITING", "WAITING"]
+
+
+FOUR = [[f"{PROPOSE}#1", "", "", ""]]  # of four that begin together one is killed when it has its first trial
+
+
+@pytest.mark.slow
+def test_four_workers_repeat_no_cell_of_a_grid(tmp_path):
+    more = (*COUNT, "optimizer.lr=range(1,13)", "hydra/sweeper/sampler=grid")
+    assert workers(FOUR, tmp_path / "s", *more) == [[-signal.SIGKILL, 0, 0, 0]]
+    found = study(tmp_path / "s")
+    complete(found)
+    assert sorted(t.params["optimizer.lr"] for t in found.trials) == list(range(1, 13))
+
+
+def test_a_trial_that_others_have_taken_over_is_theirs_to_tell(tmp_path):
+    """A process that slept for minutes counts as dead; when it wakes it must not disturb the study."""
+    place, settings = read_place(None, tmp_path), read_settings(node_of(n_trials=2, n_jobs=2))
+    sleeper, other = (SharedStudy(place, settings, space_of(LR)) for _ in range(2))
+    slept = sleeper.ask()
+    other.give_back(slept)  # as if it were dead
+    taken = other.ask()
+    assert [trial.number for trial in taken] == [0, 1]
+    other.tell(taken[0], {}, "COMPLETE", [0.5])
+    assert slept[0].report(0.1, 1) is False
+    sleeper.tell(slept[0], {}, "COMPLETE", [0.1])
+    other.give_back([taken[1]])
+    sleeper.tell(slept[1], {}, "FAIL", None)
+    assert [(t.state.name, t.values) for t in other.trials()] == [("COMPLETE", [0.5]), ("WAITING", None)]
+    sleeper.close(), other.close()
+
+
+PASSWORD = "hunter2hunter2"
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    """Address of a server of Debian's package that asks for a password."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    assert found, "Debian's package postgresql is missing: bash scripts/test.sh installs it"
+    as_root = getpass.getuser() == "root"  # whom PostgreSQL does not serve
+    folder, port = Path(tempfile.mkdtemp(prefix="postgresql")), free_port()
+    (folder / "password").write_text(PASSWORD)
+    for path in [folder, folder / "password"] if as_root else []:
+        shutil.chown(path, "postgres", "postgres")
+
+    def run(command, *words):
+        who = {"user": "postgres", "group": "postgres", "extra_groups": []} if as_root else {}
+        done = subprocess.run(
+            [found[-1] / command, "-D", folder / "data", *words],
+            cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, **who,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    run("initdb", "-U", "me", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    run("pg_ctl", "-w", "-o", options, "-l", folder / "log", "start")
+    yield f"127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-m", "immediate", "-w", "stop")
+    shutil.rmtree(folder)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def command_lines():
+    """Of all processes, but for this one's."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except OSError:  # it has just ended
+            continue
+
+
+@pytest.mark.slow
+def test_four_workers_on_postgresql_and_nobody_sees_the_password(tmp_path, postgresql):
+    folder, url = tmp_path / "s", f"postgresql://me:{PASSWORD}@{postgresql}"
+    more = (*COUNT, LR, "hydra.sweeper.storage='${oc.env:STUDY}'", "wandb.mode=offline", "report=true")
+    with started(folder, *more, words=["tests.search.worker", json.dumps(FOUR)], STUDY=url) as process:
+        while process.poll() is None:
+            assert not [line for line in command_lines() if PASSWORD.encode() in line]
+            time.sleep(0.1)
+        out = process.stdout.read()
+    assert ended(out) == [[-signal.SIGKILL, 0, 0, 0]], out
+    complete(study(folder, url))
+    assert PASSWORD not in out
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"multirun.yaml", "report.html"} <= {path.name for path in files}
+    assert [path for path in files if path.suffix == ".wandb"]
+    assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
+
+
+def test_the_password_may_come_from_libpqs_own_places(monkeypatch, tmp_path, capsys, postgresql):
+    storage = f"hydra.sweeper.storage=postgresql://me@{postgresql}"
+    line = refused(monkeypatch, capsys, tmp_path / "r", LR, storage)
+    assert "no password supplied" in line
+    (tmp_path / "pgpass").write_text(f"{postgresql.replace('/', ':')}:me:{PASSWORD}\n")
+    (tmp_path / "pgpass").chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
+    name = "hydra.sweeper.study_name=pgpass"
+    search(monkeypatch, tmp_path / "s", LR, storage, name, "hydra.sweeper.n_trials=2")
+    monkeypatch.delenv("PGPASSFILE")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    search(monkeypatch, tmp_path / "s", LR, storage, name, "hydra.sweeper.n_trials=3")
+    assert len(study(tmp_path / "s", f"postgresql://me@{postgresql}", "pgpass").trials) == 3
+
+
+def test_trials_of_another_machine_are_given_back_when_its_heartbeat_is_old(postgresql):
+    place = read_place(f"postgresql://me:{PASSWORD}@{postgresql}", Path())
+    settings = read_settings(node_of(n_trials=2, n_jobs=2, study_name="far"))
+    with quiet_optuna():
+        far, near = (SharedStudy(place, settings, space_of(LR)) for _ in range(2))
+        trials = far.ask()
+        for trial in trials:
+            far.storage.set_trial_user_attr(trial.trial._trial_id, WORKER, {"machine": "far", "pid": 1, "started": "1"})
+        assert near.ask() == []
+        with near.storage.engine.begin() as connection:
+            connection.execute(text("UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 minute'"))
+        taken = near.ask()
+        assert [trial.trial.params for trial in taken] == [trial.trial.params for trial in trials]
+        for trial in taken:
+            near.tell(trial, {}, "COMPLETE", [0.5])
+        far.tell(trials[0], {}, "COMPLETE", [0.1])
+        assert [(t.number, t.values) for t in far.trials()] == [(0, [0.5]), (1, [0.5])]
+        far.close(), near.close()

@@ -1,0 +1,83 @@
+"""Runs of a fraction of a second: configs in one line, and a data set of a few hundred tiny images."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from mlp_study.config import GROUPS, RunConfig
+from mlp_study.data.images import ImageSet
+from mlp_study.training.population import train_population
+from mlp_study.training.results import MemberResult
+
+CHOICES = {
+    "activation": "relu",
+    "data": "digits",
+    "init": "glorot_uniform",
+    "loss": "cross_entropy",
+    "optimizer": "sgd",
+    "schedule": "constant",
+}
+
+
+def config(*overrides: str) -> RunConfig:
+    """The config of ``key=value`` overrides, as the command line's; 3 epochs of a small network unless they differ."""
+    tree: dict[str, Any] = {kind: {"name": name} for kind, name in CHOICES.items()}
+    for override in ("model.widths=[7,5]", "trainer.max_epochs=3", *overrides):
+        key, _, text = override.partition("=")
+        path = [key, "name"] if key in GROUPS else key.split(".")
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        if key in GROUPS:
+            node.clear()
+        node[path[-1]] = yaml.safe_load(text)
+    return RunConfig.from_dict(tree)
+
+
+@lru_cache(maxsize=4)
+def tiny_images(train: int = 230, test: int = 60, side: int = 6, classes: int = 4) -> ImageSet:
+    """Noisy copies of one random image a class; of 230, 207 train: 6 minibatches of 32 and one of 15."""
+    source = torch.Generator().manual_seed(0)
+    centre_CI = torch.randint(0, 256, (classes, side * side), generator=source)
+
+    def part(count: int) -> tuple[Tensor, Tensor]:
+        labels_N = torch.randint(0, classes, (count,), generator=source)
+        noise_NI = torch.randint(0, 160, (count, side * side), generator=source)
+        return (0.5 * centre_CI[labels_N] + 0.8 * noise_NI).clamp(max=255).to(torch.uint8), labels_N
+
+    (train_NI, train_N), (test_NI, test_N) = part(train), part(test)
+    names = tuple(str(c) for c in range(classes))
+    return ImageSet("digits", train_NI, train_N, test_NI, test_N, names, side, side)
+
+
+def trained(*configs: RunConfig, **more: Any) -> list[MemberResult]:
+    """One population on the tiny images."""
+    return train_population(list(configs), images=more.pop("images", None) or tiny_images(), **more)
+
+
+def numbers(result: MemberResult) -> dict[str, Any]:
+    """All that a run has computed, without the clock: what equal runs share. Numbers as text: NaN equals NaN."""
+
+    def plain(row: dict[str, float]) -> dict[str, str]:
+        return {
+            key: repr(value) for key, value in row.items() if key not in ("seconds", "seconds_share", "train_seconds")
+        }
+
+    return {
+        "outcome": result.outcome,
+        "cause": result.cause,
+        "curves": [plain(row) for row in result.curves],
+        "metrics": plain(result.metrics),
+        "diagnostics": {when: plain(row) for when, row in result.diagnostics.items()},
+        "weights": {name: repr(tensor.tolist()) for name, tensor in result.weights.items()},
+    }
+
+
+def column(result: MemberResult, name: str) -> list[float]:
+    """One column of the curves, where it was measured."""
+    return [row[name] for row in result.curves if name in row]

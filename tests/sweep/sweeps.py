@@ -1,0 +1,68 @@
+"""Small sweeps for tests: through the command in this process, or as a command of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hydra_plugins.mlp_study
+from mlp_study import train
+from mlp_study.cli import run_hydra
+from mlp_study.compose import CONFIG_MODULE, register_groups
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("model.widths=[8]", "data.limit=64", "trainer.max_epochs=2", "wandb.mode=disabled", "probes.ends=[]")
+
+
+def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> None:
+    """The command in this process; raises SystemExit where the command exits."""
+    monkeypatch.setattr(sys, "argv", ["train", "-m", *SMALL, f"sweep_dir={folder}", *overrides])
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        run_hydra(train.run, "train", "")
+    finally:
+        root.handlers, root.level = handlers, level
+
+
+def start(folder: Path, *overrides: str, small: Sequence[str] = SMALL, **more: Any) -> subprocess.Popen[str]:
+    """The command as a process of its own, its output in pipes."""
+    command = [sys.executable, "-m", "mlp_study.train", "-m", *small, f"sweep_dir={folder}", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent, **more
+    )
+
+
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Each finished run's result.json by its folder's name."""
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """What shows that a result was written anew."""
+    return {p.parent.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.glob("*/result.json")}
+
+
+@contextlib.contextmanager
+def hydra_of(overrides: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
+    """Hydra's loader and a sweep's composed config."""
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    register_groups()
+    hydra_plugins.mlp_study.register()
+    GlobalHydra.instance().clear()
+    with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+        loader = GlobalHydra.instance().config_loader()
+        yield loader, loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)

@@ -1,0 +1,207 @@
+"""The diagnosis: verdicts on the puzzle, cures that hold, the command, trained runs, and a user's own network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import mlp_study
+from mlp_study import diagnose as command
+from mlp_study.compose import compose
+from mlp_study.config import RunConfig
+from mlp_study.data.images import load
+from mlp_study.diagnosis.cures import changed
+from mlp_study.diagnosis.diagnosis import diagnose_config
+from mlp_study.diagnosis.layers import layers_of
+from mlp_study.errors import StudyError
+from mlp_study.records.recorder import Recorder
+from mlp_study.training.population import train_population
+
+IMAGES = load("digits")
+X_NI, Y_N = IMAGES.train_images_NI.float(), IMAGES.train_labels_N
+
+
+def config(*overrides):
+    return RunConfig.from_dict(compose(list(overrides)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "verdict"),
+    [
+        (["activation=relu", "data.scale=none"], "will collapse: dead units"),
+        (["activation=relu", "data.scale=unit"], "will train"),
+        (["activation=sigmoid", "data.scale=unit", "trainer.max_epochs=1"], "will train slowly"),
+        (
+            ["data.scale=none", "optimizer=adam", "loss=clipped_cross_entropy", "model.widths=[128,128]"],
+            "will collapse: clipped-loss plateau",
+        ),
+        (
+            ["activation=leaky_relu", "data.scale=none", "optimizer.lr=1", "model.widths=[100,100]"],
+            "will collapse: divergence",
+        ),
+        (["activation=tanh", "data.scale=none", "optimizer.lr=1"], "will collapse: saturation"),
+    ],
+)
+def test_verdicts_on_known_cases(overrides, verdict):
+    assert diagnose_config(config(*overrides), IMAGES, cures=False).verdict.outcome == verdict
+
+
+@pytest.mark.slow
+def test_the_best_cure_cures():
+    """The cure's overrides, typed after the failing ones, train to what the diagnosis foretells."""
+    broken = ["activation=relu", "data.scale=none", "trainer.max_epochs=6"]
+    found = diagnose_config(config(*broken), IMAGES)
+    assert found.cures[0].effect > 0.5
+    tried = {cure.overrides: cure for cure in found.cures}
+    assert ("data.scale=unit",) in tried
+    [ill, cured] = (config(*broken, *extra) for extra in ([], found.cures[0].overrides))
+    accuracies = [train_population([c], images=IMAGES)[0].metrics["test/accuracy"] for c in (ill, cured)]
+    assert accuracies[0] < 0.2
+    assert accuracies[1] > 0.9
+
+
+def test_a_cure_typed_is_the_cure_tried():
+    base = config("data.scale=none", "optimizer=momentum", "optimizer.momentum=0.5")
+    assert changed(base, {"optimizer": "adam"}) == config("data.scale=none", "optimizer=adam")
+    assert changed(base, {"optimizer.lr": 0.002}) == config(
+        "data.scale=none", "optimizer=momentum", "optimizer.momentum=0.5", "optimizer.lr=0.002"
+    )
+
+
+def test_the_command_prints_a_panel_and_a_figure(capsys, tmp_path):
+    figure = tmp_path / "a folder" / "z.png"
+    command.main(["activation=relu", "data.scale=none", "model.widths=[16,16]", "--no-cures", f"--figure={figure}"])
+    said = capsys.readouterr().out
+    for words in ("will collapse", "stability index", "Look-ahead", "dead"):
+        assert words in said
+    assert figure.read_bytes()[1:4] == b"PNG"
+
+
+def test_json_is_for_programs(capsys):
+    command.main(["data.scale=none", "model.widths=[16]", "--json", "--figure=none"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"].startswith("will collapse")
+    assert found["cures"][0]["overrides"]
+    assert len(found["layers"]) == 1
+    assert found["look_ahead"][0]["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["activation=rellu"], "did you mean 'relu'"),
+        (["--jsn"], "--jsn is unknown"),
+        (["run=/nowhere"], "holds no finished run"),
+        (["run=/nowhere", "activation=relu"], "takes no other overrides"),
+        (["optimizer.lr=-1"], "optimizer.lr=-1"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(arguments, words):
+    with pytest.raises(StudyError, match=words):
+        command.main(arguments)
+
+
+def test_a_trained_run_is_diagnosed_from_its_record(tmp_path, capsys):
+    c = config("data.scale=none", "model.widths=[16]", "trainer.max_epochs=5", "wandb.mode=disabled", "save=none")
+    with Recorder([tmp_path]) as recorder:
+        train_population([c], recorder, images=IMAGES)
+    command.main([f"run={tmp_path}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["final"]["dead"] > found["initial"]["dead"]
+    assert 1 <= found["passed"]["dead"] <= 5
+    command.main([f"run={tmp_path}"])
+    assert "units are dead by the end of epoch" in capsys.readouterr().out
+
+
+def network(*hidden):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), *hidden)
+
+
+def test_a_users_network_in_python():
+    model = network(nn.ReLU(), nn.Linear(32, 16, bias=False), nn.Tanh(), nn.Linear(16, 10))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ill = mlp_study.diagnose(model, X_NI.view(-1, 28, 28), Y_N, lr=0.01, epochs=15)
+    assert ill.verdict.outcome == "will collapse: saturation"
+    assert ill.cures[0].overrides[0].startswith("x = ")
+    healthy = mlp_study.diagnose(model, X_NI / 255, Y_N, lr=0.1)
+    assert healthy.verdict.will_learn
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+    assert model.training
+
+
+def test_a_users_network_is_trained_as_torch_would():
+    """The look-ahead's last loss against a plain torch loop over the same minibatches: full batches need no order."""
+    model = network(nn.ELU(0.5), nn.Linear(32, 10))
+    x, y = X_NI[:200] / 255, Y_N[:200]
+    found = mlp_study.diagnose(model, x, y, lr=0.05, optimizer="momentum", momentum=0.8, batch_size=200, steps=10)
+    descent = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8)
+    for step in range(10):
+        loss = nn.functional.cross_entropy(model(x), y)
+        assert found.glimpse.losses[step] == pytest.approx(loss.item(), rel=1e-4)
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+
+
+def test_layers_are_found_in_the_order_of_the_calls():
+    class Crossed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out, self.act, self.first = nn.Linear(32, 10), nn.LeakyReLU(0.3), nn.Linear(784, 32)
+
+        def forward(self, x):
+            return self.out(self.act(self.first(x)))
+
+    model = Crossed()
+    linears, choices = layers_of(model, X_NI[:2])
+    assert linears == [model.first, model.out]
+    assert choices[0].options == {"slope": pytest.approx(0.3)}
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(784, 8), nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x)))
+
+
+FINE = network(nn.ReLU(), nn.Linear(32, 10))
+NAN = torch.where(torch.arange(784) == 3, torch.nan, X_NI[:50])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        ((FINE, X_NI, Y_N), {}, "lr is missing"),
+        ((FINE, X_NI, Y_N), {"lr": -1.0}, "optimizer.lr=-1"),
+        ((FINE, X_NI, Y_N), {"lr": 0.1, "optimizer": "sgdd"}, "did you mean 'sgd'"),
+        ((FINE, X_NI, Y_N), {"lr": 0.1, "loss": "hinge"}, "loss='hinge' is unknown"),
+        ((FINE, X_NI, Y_N[:5]), {"lr": 0.1}, r"y has shape \[5\]"),
+        ((FINE, X_NI, Y_N.float()), {"lr": 0.1}, "whole numbers"),
+        ((FINE, X_NI, Y_N + 1), {"lr": 0.1}, "the class 10"),
+        ((FINE, X_NI[:, :9], Y_N), {"lr": 0.1}, "the model fails on x"),
+        ((FINE, NAN, Y_N[:50]), {"lr": 0.1}, "NaN or infinity in 50 of its 50"),
+        ((Functional(), X_NI, Y_N), {"lr": 0.1}, "F.relu as layers"),
+        ((network(nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)), X_NI, Y_N), {"lr": 0.1}, "2 .BatchNorm1d. is not"),
+        ((nn.Linear(784, 10), X_NI, Y_N), {"lr": 0.1}, "at least one hidden layer"),
+        ((network(nn.ReLU(), nn.Linear(32, 10), nn.ReLU()), X_NI, Y_N), {"lr": 0.1}, "ends with relu"),
+    ],
+)
+def test_bad_networks_and_data_are_one_clear_line(arguments, options, words):
+    with pytest.raises(StudyError, match=words) as raised:
+        mlp_study.diagnose(*arguments, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_name_means_the_same_before_and_after_the_command_is_imported():
+    code = "import mlp_study; a = mlp_study.diagnose; import mlp_study.diagnose; assert a is mlp_study.diagnose; a()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "missing 3 required positional arguments" in done.stderr

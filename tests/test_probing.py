@@ -1,0 +1,102 @@
+"""Probes along a run, and the look-ahead against the training that it foretells."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlp_study.compose import compose
+from mlp_study.config import RunConfig
+from mlp_study.data.images import load
+from mlp_study.factors.diagnostics import DIAGNOSTICS
+from mlp_study.training.lookahead import look_ahead, milestones
+from mlp_study.training.population import lockstep_order, train_population
+from mlp_study.training.results import Listener
+
+ALL = ",".join(DIAGNOSTICS)
+
+
+def run(*overrides):
+    return RunConfig.from_dict(compose(["data.limit=300", "model.widths=[20]", "trainer.max_epochs=2", *overrides]))
+
+
+def test_the_puzzles_mechanism_is_in_the_record():
+    raw, unit = train_population([run("data.scale=none", "trainer.max_epochs=8"), run("trainer.max_epochs=8")])
+    assert raw.diagnostics["initial"]["dead"] < 0.3
+    assert raw.diagnostics["final"]["dead"] == 1
+    assert [row["dead"] for row in raw.curves][-1] == 1
+    assert unit.diagnostics["final"]["dead"] < 0.3
+    assert unit.diagnostics["initial"]["missed"] == unit.diagnostics["initial"]["missed_0"]
+
+
+def test_the_final_dead_units_are_those_of_the_exported_network():
+    """Over the whole training split, against the plain network."""
+    config = run("data.scale=none", "optimizer.lr=0.003")
+    [result] = train_population([config])
+    images = load("digits")
+    from mlp_study.data.blocks import Feed
+
+    feed = Feed([config], images)
+    x_NI = feed.transforms[0](images.train_images_NI[feed.train_index(feed.keys[0])])
+    z_NO = x_NI @ result.weights["linear_0.weight"].T + result.weights["linear_0.bias"]
+    assert len(x_NI) == 300
+    assert result.diagnostics["final"]["dead"] == pytest.approx((z_NO <= 0).all(0).double().mean().item())
+    assert result.diagnostics["final"]["sparsity"] == pytest.approx((z_NO <= 0).double().mean().item(), abs=1e-4)
+
+
+def test_looking_changes_nothing():
+    """Every probe there is, each epoch, at steps and at both ends, against none: the same weights, bitwise."""
+    norm = "model.norm=batch"
+    watched = [f"probes.ends=[{ALL}]", f"probes.epochs=[{ALL}]", "probes.steps=[3,12]", norm]
+    [seen] = train_population([run(*watched, "optimizer=adam")])
+    [unseen] = train_population([run("probes.ends=[]", "probes.epochs=[]", norm, "optimizer=adam")])
+    assert all(torch.equal(seen.weights[name], tensor) for name, tensor in unseen.weights.items())
+    assert unseen.diagnostics == {}
+    assert set(seen.diagnostics) == {"initial", "step_3", "step_12", "final"}
+    assert seen.diagnostics["step_12"]["stability_index"] > 0
+    assert seen.diagnostics["final"]["update_ratio"] > 0
+    missing = {name for name in DIAGNOSTICS if not any(value.startswith(name) for value in seen.curves[-1])}
+    assert missing == {"saturated"}, "a ReLU has no flat side; all else is in the curves"
+    assert run(*watched).run_id == run(norm).run_id
+
+
+def test_members_get_what_they_asked_for_and_epochs_between_are_left_out():
+    configs = [run("probes.every=2", "seed=1"), run("probes.every=2", "probes.epochs=[weight_norm]", "activation=tanh")]
+    relu, tanh = train_population(configs)
+    assert ["dead" in row for row in relu.curves] == [False, True]
+    assert "weight_norm" in tanh.curves[1]
+    assert "saturated" not in tanh.curves[1]
+    assert "dead" not in tanh.diagnostics["initial"]
+
+
+class Losses(Listener):
+    def __init__(self):
+        self.found = {}
+
+    def steps_logged(self, k, rows):
+        self.found.setdefault(k, []).extend(row["train/step_loss"] for row in rows)
+
+
+@pytest.mark.parametrize("more", [[], ["schedule=cosine", "optimizer=momentum"], ["data.batch_size=full"]])
+def test_the_look_ahead_is_the_trainings_beginning(more):
+    configs = [run("trainer.log_every_n_steps=1", f"activation={a}", *more) for a in ("relu", "tanh")]
+    listener = Losses()
+    train_population(configs, listener)
+    order = lockstep_order(configs)
+    glimpses = look_ahead([configs[k] for k in order], load("digits"), steps=12, initial=())
+    for place, k in enumerate(order):
+        assert glimpses[place].losses == listener.found[k][:12]
+        assert [row["step"] for row in glimpses[place].rows] == [0, *milestones(len(glimpses[place].losses))]
+
+
+def test_a_look_ahead_meets_divergence():
+    config = run("activation=leaky_relu", "data.scale=none", "optimizer.lr=1", "model.widths=[20,20]")
+    [glimpse] = look_ahead([config], load("digits"), initial=())
+    assert glimpse.diverged.startswith("the loss became")
+
+
+def test_unknown_probes_are_refused():
+    with pytest.raises(Exception, match="did you mean 'dead'"):
+        run("probes.ends=[deadd]")
+    with pytest.raises(Exception, match=r"probes\.steps"):
+        run("probes.steps=[0]")
