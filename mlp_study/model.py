@@ -21,6 +21,7 @@ from mlp_study.config import Choice, RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
+from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
 from mlp_study.randomness import derived_seed, generator, hashed_uniform
 
@@ -104,6 +105,7 @@ class PopulationMLP(nn.Module):
         self.sizes = [inputs, *model.widths, classes]
         self.norm = model.norm
         self.slices = slices_of([c.activation for c in configs], lambda name: dict(ACTIVATIONS[name].options))
+        self.loss_slices = slices_of([c.loss for c in configs], lambda name: dict(LOSSES[name].options))
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for layer, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             weight_KOI, bias_KO1 = torch.zeros(self.K, fan_out, fan_in), torch.zeros(self.K, fan_out, 1)
@@ -264,6 +266,15 @@ class PopulationMLP(nn.Module):
             z_KOB = (z_KOB - mean) * torch.rsqrt(var + NORM_EPS)
         affine_KOB: Tensor = z_KOB * self.scales[layer] + self.shifts[layer]
         return affine_KOB
+
+    def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
+        """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
+        logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
+        parts = []
+        for s in self.loss_slices:
+            options = {k: v.to(logits_KCB) if isinstance(v, Tensor) else v for k, v in s.options.items()}
+            parts.append(LOSSES[s.name].function(logits_KCB[s.members], y_KB[s.members], **options))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with a member axis by name: parameters and running statistics."""

@@ -124,7 +124,7 @@ def test_gradients_are_those_of_the_plain_network() -> None:
     network = module.model(0).train()
     x_BI, y_B = next(minibatches(module, 1))
     nn.functional.cross_entropy(network(x_BI), y_B).backward()
-    loss_K = module.loss(module.mlp(x_BI[None]), y_B[None]).mean(1)
+    loss_K = module.mlp.loss(module.mlp(x_BI[None]), y_B[None]).mean(1)
     gradients = torch.autograd.grad(loss_K.sum(), list(module.mlp.parameters()))
     found = {name: g[0] for (name, _), g in zip(module.mlp.named_parameters(), gradients, strict=True)}
     for name, parameter in network.named_parameters():

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mlp_study.probes.losses import population_loss
-
 if TYPE_CHECKING:
     from mlp_study.model import PopulationMLP
     from mlp_study.probes.units import Chunks, Values
@@ -28,7 +26,7 @@ class Moments:
 def gradient(mlp: PopulationMLP, x_GBI: Tensor, y_KB: Tensor) -> list[Tensor]:
     """The gradient of each member's mean loss over these images, one tensor [K, ...] a parameter."""
     with torch.enable_grad():
-        loss_K = population_loss(mlp, mlp(x_GBI), y_KB).mean(1)
+        loss_K = mlp.loss(mlp(x_GBI), y_KB).mean(1)
         return list(torch.autograd.grad(loss_K.sum(), list(mlp.parameters()), materialize_grads=True))
 
 

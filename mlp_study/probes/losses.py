@@ -1,14 +1,10 @@
-"""What the loss sends back: each member's own loss, and the images on a plateau."""
+"""What the loss sends back: loss, accuracy, and the images on a plateau."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-
-from mlp_study.factors.losses import LOSSES
-from mlp_study.model import slices_of
 
 if TYPE_CHECKING:
     from mlp_study.model import PopulationMLP
@@ -17,17 +13,6 @@ if TYPE_CHECKING:
 NO_GRADIENT = 1e-3
 """A gradient at the logits of at most this norm counts as none. Cross-entropy's is at least 0.7 on an image that is
 classified wrongly, mean squared error's about 0.05 between two classes; a clipped probability's is exactly 0."""
-
-
-def population_loss(mlp: PopulationMLP, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
-    """Each member's own loss of each image, [K, B]."""
-    parts = []
-    for s in slices_of([c.loss for c in mlp.configs], lambda name: dict(LOSSES[name].options)):
-        options: dict[str, Any] = {
-            name: value.to(logits_KCB) if isinstance(value, Tensor) else value for name, value in s.options.items()
-        }
-        parts.append(LOSSES[s.name].function(logits_KCB[s.members], y_KB[s.members], **options))
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def loss_probes(mlp: PopulationMLP, chunks: Chunks) -> Values:
@@ -39,7 +24,7 @@ def loss_probes(mlp: PopulationMLP, chunks: Chunks) -> Values:
             logits_KCB = mlp(x_GBI)
         with torch.enable_grad():
             logits_KCB = logits_KCB.detach().requires_grad_()
-            loss_KB = population_loss(mlp, logits_KCB, y_KB)
+            loss_KB = mlp.loss(logits_KCB, y_KB)
             [slope_KCB] = torch.autograd.grad(loss_KB.sum(), logits_KCB)
         right_KB = logits_KCB.argmax(1) == y_KB
         stuck_KB = ~right_KB & (torch.linalg.vector_norm(slope_KCB, dim=1) <= NO_GRADIENT)

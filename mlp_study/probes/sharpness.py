@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model import slices_of
-from mlp_study.probes.losses import population_loss
 from mlp_study.randomness import generator
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Hessian:
         self.gradients = []
         with torch.enable_grad():
             for x_GBI, y_KB in pieces:
-                loss_K = population_loss(mlp, mlp(x_GBI), y_KB).sum(1) / images
+                loss_K = mlp.loss(mlp(x_GBI), y_KB).sum(1) / images
                 self.gradients.append(
                     _flat(torch.autograd.grad(loss_K.sum(), self.parameters, create_graph=True, materialize_grads=True))
                 )

@@ -21,8 +21,7 @@ from torch import Tensor
 from mlp_study.data.blocks import Block, Feed
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
-from mlp_study.factors.losses import LOSSES
-from mlp_study.model import PopulationMLP, slices_of
+from mlp_study.model import PopulationMLP
 from mlp_study.randomness import derived_seed, from_image
 from mlp_study.training.account import Frozen, Tally
 from mlp_study.training.checkpoint import read_checkpoint
@@ -75,7 +74,6 @@ class PopulationModule(LightningModule):
     def _prepare(self) -> None:
         """What follows from the members that are live now."""
         self.updates = Updates(self.mlp, self.total_steps)
-        self.losses = slices_of([c.loss for c in self.mlp.configs], lambda name: dict(LOSSES[name].options))
         self.keys_K = torch.tensor([derived_seed(c.seed, "dropout") for c in self.mlp.configs])
 
     def model(self, k: int) -> torch.nn.Sequential:
@@ -175,7 +173,7 @@ class PopulationModule(LightningModule):
         for x_GBI, y_KB in chunks:
             logits_KCB = self.mlp(x_GBI, None if keys_K is None else from_image(keys_K, seen))
             seen += y_KB.shape[1]
-            part_K = self.loss(logits_KCB, y_KB).sum(1) / count
+            part_K = self.mlp.loss(logits_KCB, y_KB).sum(1) / count
             gradients = torch.autograd.grad(part_K.sum(), self.updates.parameters, materialize_grads=True)
             total = [a.add_(b) for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
             hits_K = (logits_KCB.detach().argmax(1) == y_KB).sum(1)
@@ -187,18 +185,6 @@ class PopulationModule(LightningModule):
             self._freeze_diverged(loss_K[None], total)
         self.updates.step(total)
         return loss_K, correct_K
-
-    def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
-        """Each member's own loss of each image, [K, B]."""
-        logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
-        parts = [
-            LOSSES[s.name].function(logits_KCB[s.members], y_KB[s.members], **self._on_device(s.options))
-            for s in self.losses
-        ]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-    def _on_device(self, options: dict[str, Any]) -> dict[str, Any]:
-        return {k: v.to(self.mlp.weights[0]) if isinstance(v, Tensor) else v for k, v in options.items()}
 
     def _freeze_diverged(self, losses_SK: Tensor, gradients: Sequence[Tensor] = ()) -> None:
         """End the members whose loss is not finite, before their update where gradients are given."""
@@ -269,18 +255,16 @@ class PopulationModule(LightningModule):
         logits_KCB = mlp(feed.inputs(block, mlp.weights[0].dtype)[:, 0])
         y_KB = feed.targets(block)[:, 0]
         predicted_KB: Tensor = logits_KCB.argmax(1)
-        tally.add(self.loss(logits_KCB, y_KB).sum(1), (predicted_KB == y_KB).sum(1), y_KB.shape[1])
+        tally.add(mlp.loss(logits_KCB, y_KB).sum(1), (predicted_KB == y_KB).sum(1), y_KB.shape[1])
         return predicted_KB
 
     @torch.no_grad()
     def evaluate(self, part: str) -> tuple[list[Row], Tensor]:
         """All members on the images of ``part``: their rows, and the predicted classes [K, N]."""
         feed, mlp = self.data.everyone.to(self.device), self.whole().eval()
-        tally, live_losses = Tally(), self.losses
-        self.losses = slices_of([c.loss for c in self.configs], lambda name: dict(LOSSES[name].options))
+        tally = Tally()
         blocks = feed.evaluation_blocks(part, max(mlp.sizes[1:]))
         predicted = [self._evaluate(mlp, feed, block, tally) for block in blocks]
-        self.losses = live_losses
         return tally.rows(part), torch.cat(predicted, 1).cpu()
 
     def end_epoch(self) -> None:
