@@ -203,7 +203,7 @@ class PopulationMLP(nn.Module):
     def preactivations(self, layer: int, a: Tensor) -> Tensor:
         """What the layer's activation receives, [K, O, B]."""
         z_KOB = self.product(layer, a)
-        return self._normalized(layer, z_KOB) if self.norm != "none" else z_KOB
+        return self._normalized(layer, z_KOB) if self.norm_in(layer) != "none" else z_KOB
 
     def product(self, layer: int, a: Tensor) -> Tensor:
         """Weight x input + bias, [K, O, B]; the first layer's input [G, B, I] is shared by each stream's members."""
@@ -232,6 +232,11 @@ class PopulationMLP(nn.Module):
         del layer
         return self.slices
 
+    def norm_in(self, layer: int) -> str:
+        """What normalizes a hidden layer's pre-activations: here the same in every layer."""
+        del layer
+        return self.norm
+
     def _activate(self, s: Slice, layer: int, z_mOB: Tensor) -> Tensor:
         entry = ACTIVATIONS[s.name]
         return entry.function(z_mOB, **self.activation_options(s, layer))
@@ -251,7 +256,7 @@ class PopulationMLP(nn.Module):
 
     def _normalized(self, layer: int, z_KOB: Tensor) -> Tensor:
         """Batch normalization (Ioffe and Szegedy 2015) over B or layer normalization (Ba et al. 2016) over O."""
-        if self.norm == "layer":
+        if self.norm_in(layer) == "layer":
             var_K1B, mean_K1B = torch.var_mean(z_KOB, dim=1, correction=0, keepdim=True)
             z_KOB = (z_KOB - mean_K1B) * torch.rsqrt(var_K1B + NORM_EPS)
         else:

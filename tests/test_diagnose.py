@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -128,18 +129,34 @@ def test_a_users_network_in_python():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     ill = mlp_study.diagnose(model, X_NI.view(-1, 28, 28), Y_N, lr=0.01, epochs=15)
     assert ill.verdict.outcome == "will collapse: saturation"
-    assert ill.cures[0].overrides[0].startswith("x = ")
+    assert any(cure.overrides[0].startswith("x = ") and cure.verdict.will_learn for cure in ill.cures)
     healthy = mlp_study.diagnose(model, X_NI / 255, Y_N, lr=0.1)
     assert healthy.verdict.will_learn
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     assert model.training
 
 
-def test_a_users_network_is_trained_as_torch_would():
-    """The look-ahead's last loss against a plain torch loop over the same minibatches: full batches need no order."""
-    model = network(nn.ELU(0.5), nn.Linear(32, 10))
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        [nn.ELU(0.5)],
+        [nn.BatchNorm1d(32), nn.Dropout(0.0), nn.ReLU()],
+        [nn.LayerNorm(32), nn.Tanh(), nn.Linear(32, 32, bias=False), nn.GELU()],
+        [nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 32), nn.LayerNorm(32), nn.Linear(32, 32), nn.SiLU()],
+    ],
+    ids=lambda hidden: "-".join(type(module).__name__ for module in hidden),
+)
+def test_a_users_network_is_trained_as_torch_would(hidden):
+    """The look-ahead's losses against a plain torch loop over the same minibatches: full batches need no order."""
+    model = network(*copy.deepcopy(hidden), nn.Linear(32, 10))
+    for module in model:
+        if isinstance(module, nn.BatchNorm1d | nn.LayerNorm):  # as if trained before
+            nn.init.normal_(module.weight, 1.0, 0.3)
+            nn.init.normal_(module.bias, 0.1, 0.3)
+    before = copy.deepcopy(model.state_dict())
     x, y = X_NI[:200] / 255, Y_N[:200]
     found = mlp_study.diagnose(model, x, y, lr=0.05, optimizer="momentum", momentum=0.8, batch_size=200, steps=10)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     descent = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8)
     for step in range(10):
         loss = nn.functional.cross_entropy(model(x), y)
@@ -147,6 +164,15 @@ def test_a_users_network_is_trained_as_torch_would():
         descent.zero_grad()
         loss.backward()
         descent.step()
+
+
+def test_normalization_is_tried_as_a_cure_and_seen_where_it_is():
+    bare = network(nn.ReLU(), nn.Linear(32, 10))
+    cures = {cure.overrides[0]: cure for cure in mlp_study.diagnose(bare, X_NI, Y_N, lr=0.01).cures}
+    assert cures["nn.BatchNorm1d between Linear and activation"].effect > 0.5
+    cured = mlp_study.diagnose(network(nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)), X_NI, Y_N, lr=0.01)
+    assert cured.verdict.will_learn
+    assert cured.about["network"] == "784-32-10, batch norm and relu"
 
 
 def test_layers_are_found_in_the_order_of_the_calls():
@@ -159,9 +185,10 @@ def test_layers_are_found_in_the_order_of_the_calls():
             return self.out(self.act(self.first(x)))
 
     model = Crossed()
-    linears, choices = layers_of(model, X_NI[:2])
-    assert linears == [model.first, model.out]
-    assert choices[0].options == {"slope": pytest.approx(0.3)}
+    found = layers_of(model, X_NI[:2])
+    assert found.linears == [model.first, model.out]
+    assert found.activations[0].options == {"slope": pytest.approx(0.3)}
+    assert found.norms == [None]
 
 
 class Functional(nn.Module):
@@ -190,7 +217,25 @@ NAN = torch.where(torch.arange(784) == 3, torch.nan, X_NI[:50])
         ((FINE, X_NI[:, :9], Y_N), {"lr": 0.1}, "the model fails on x"),
         ((FINE, NAN, Y_N[:50]), {"lr": 0.1}, "NaN or infinity in 50 of its 50"),
         ((Functional(), X_NI, Y_N), {"lr": 0.1}, "F.relu as layers"),
-        ((network(nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)), X_NI, Y_N), {"lr": 0.1}, "2 .BatchNorm1d. is not"),
+        (
+            (network(nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 10)), X_NI, Y_N),
+            {"lr": 0.1},
+            "3 .BatchNorm1d.* between",
+        ),
+        (
+            (network(nn.BatchNorm1d(32, eps=0.01), nn.Linear(32, 10)), X_NI, Y_N),
+            {"lr": 0.1},
+            "2 .Batch.* eps=1e-05",
+        ),
+        (
+            (network(nn.LayerNorm(32, bias=False), nn.Linear(32, 10)), X_NI, Y_N),
+            {"lr": 0.1},
+            "2 .LayerN.* and shift",
+        ),
+        ((network(nn.RMSNorm(32), nn.Linear(32, 10)), X_NI, Y_N), {"lr": 0.1}, "2 .RMSNorm. is not supported"),
+        ((network(nn.Softplus(2.0), nn.Linear(32, 10)), X_NI, Y_N), {"lr": 0.1}, "2 .Softplus.beta=2.0.* is not sup"),
+        ((network(nn.ReLU(), nn.Tanh(), nn.Linear(32, 10)), X_NI, Y_N), {"lr": 0.1}, "3 .Tanh.* one to each"),
+        ((network(nn.Linear(32, 10), nn.LayerNorm(10)), X_NI, Y_N), {"lr": 0.1}, "ends with LayerNorm"),
         ((nn.Linear(784, 10), X_NI, Y_N), {"lr": 0.1}, "at least one hidden layer"),
         ((network(nn.ReLU(), nn.Linear(32, 10), nn.ReLU()), X_NI, Y_N), {"lr": 0.1}, "ends with relu"),
     ],

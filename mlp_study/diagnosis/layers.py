@@ -1,8 +1,11 @@
-"""What a user's torch module is made of: its Linear layers and activations, in the order in which it calls them."""
+"""What a user's torch module is made of: its layers, in the order in which it calls them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from mlp_study.config import Choice
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
+from mlp_study.model import NORM_EPS
 
 # A torch module's class -> its entry in the activations' table, and where the entry's options stand in the module.
 MODULES: Mapping[type[nn.Module], tuple[str, dict[str, str]]] = {
@@ -30,13 +34,67 @@ MODULES: Mapping[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.Sigmoid: ("sigmoid", {}),
     nn.Hardsigmoid: ("hardsigmoid", {}),
 }
+NORMS: Mapping[type[nn.Module], str] = {nn.BatchNorm1d: "batch", nn.LayerNorm: "layer"}
 PASSED = (nn.Flatten, nn.Identity, nn.Dropout)  # change nothing here: images are flat, and nothing is dropped
 PROBABILITIES = (nn.Softmax, nn.LogSoftmax)  # at the end: the losses here take logits
 SAME = 1e-3  # relative difference up to which two forward passes count as the same
 
 
-def layers_of(model: nn.Module, x: Tensor) -> tuple[list[nn.Linear], list[Choice]]:
-    """The model's Linear layers in the order in which it calls them, and the activation after each but the last.
+@dataclass
+class Layers:
+    """A user's layers, one entry for each Linear layer or each hidden one.
+
+    Attributes:
+        linears: all Linear layers, the output's last.
+        norms: BatchNorm1d or LayerNorm of each hidden layer, between its Linear layer and its activation; or None.
+        activations: of each hidden layer.
+    """
+
+    linears: list[nn.Linear] = field(default_factory=list)
+    norms: list[nn.Module | None] = field(default_factory=list)
+    activations: list[Choice] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Each hidden layer's ``model.norm``."""
+        return ["none" if norm is None else NORMS[type(norm)] for norm in self.norms]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The widths of all layers, the input's first."""
+        return [self.linears[0].in_features, *(linear.out_features for linear in self.linears)]
+
+    def add(self, name: str, module: nn.Module) -> None:
+        """Take in the next module that the model calls.
+
+        Raises:
+            ConfigError: it is not supported, or not in this place.
+        """
+        if isinstance(module, nn.Linear):
+            if self.linears:
+                self._end_layer(Choice("identity", {}))
+            self.linears.append(module)
+            return
+        is_norm = type(module) in NORMS
+        choice = None if is_norm else _choice(name, module)
+        if len(self.activations) >= len(self.linears) or (is_norm and len(self.norms) >= len(self.linears)):
+            place = "between a Linear layer and its activation" if is_norm else "after a Linear layer, one to each"
+            raise ConfigError(f"layer {name} ({_said(module)}) is not supported in its place; it takes one {place}")
+        if choice is None:
+            self.norms.append(_checked_norm(name, module))
+        else:
+            self._end_layer(choice)
+
+    def _end_layer(self, choice: Choice) -> None:
+        """The layer has what it has: no normalization and this activation, unless others were found."""
+        if len(self.norms) < len(self.linears):
+            self.norms.append(None)
+        if len(self.activations) < len(self.linears):
+            self.activations.append(choice)
+
+
+def layers_of(model: nn.Module, x: Tensor) -> Layers:
+    """The model's layers, in the order in which it calls them.
 
     Args:
         model: the user's module.
@@ -47,30 +105,20 @@ def layers_of(model: nn.Module, x: Tensor) -> tuple[list[nn.Linear], list[Choice
             than calling the layers one after the other.
     """
     called, output = _called(model, x)
-    linears: list[nn.Linear] = []
-    choices: list[Choice] = []
+    found = Layers()
     for name, module in called:
-        if isinstance(module, nn.Linear):
-            if len(choices) < len(linears):
-                choices.append(Choice("identity", {}))
-            linears.append(module)
-        elif not isinstance(module, PASSED + PROBABILITIES):
-            choice = _choice(name, module)
-            if len(choices) != len(linears) - 1:
-                raise ConfigError(
-                    f"layer {name} ({type(module).__name__}) must follow a Linear layer; each takes one activation"
-                )
-            choices.append(choice)
-    if len(linears) < 2:
+        if not isinstance(module, PASSED + PROBABILITIES):
+            found.add(name, module)
+    if len(found.linears) < 2:
         raise ConfigError(
-            f"the model calls {len(linears)} Linear layers; a diagnosis takes at least one hidden layer and an output"
+            f"the model calls {len(found.linears)} Linear layers; "
+            "a diagnosis takes at least one hidden layer and an output"
         )
-    if len(choices) == len(linears):
-        raise ConfigError(
-            f"the model ends with {choices[-1].name}; it takes logits from its last Linear layer, as the loss does"
-        )
-    _compare(linears, choices, x, output, [module for _, module in called])
-    return linears, choices
+    if len(found.norms) == len(found.linears):
+        last = found.norms[-1] if len(found.activations) < len(found.linears) else found.activations[-1].name
+        raise ConfigError(f"the model ends with {last}; it takes logits from its last Linear layer, as the loss does")
+    _compare(found, x, output, [module for _, module in called])
+    return found
 
 
 def _called(model: nn.Module, x: Tensor) -> tuple[list[tuple[str, nn.Module]], Tensor]:
@@ -96,30 +144,50 @@ def _called(model: nn.Module, x: Tensor) -> tuple[list[tuple[str, nn.Module]], T
     return called, output
 
 
+def _said(module: nn.Module) -> str:
+    """A module as it prints itself where its options matter, else its class."""
+    return repr(module) if type(module) in NORMS or type(module) in MODULES else type(module).__name__
+
+
+def _checked_norm(name: str, module: Any) -> nn.Module:
+    """The normalization, if it is the one that PopulationMLP computes."""
+    affine = module.affine if isinstance(module, nn.BatchNorm1d) else module.elementwise_affine
+    shape = (module.num_features,) if isinstance(module, nn.BatchNorm1d) else tuple(module.normalized_shape)
+    if not affine or module.bias is None or module.eps != NORM_EPS or len(shape) > 1:
+        raise ConfigError(
+            f"layer {name} ({module!r}) is not supported; a diagnosis takes eps={NORM_EPS:g}, one axis, scale and shift"
+        )
+    found: nn.Module = module
+    return found
+
+
 def _choice(name: str, module: nn.Module) -> Choice:
     """The activation that a module computes."""
     if isinstance(module, nn.PReLU) and module.weight.numel() == 1:
         return Choice("leaky_relu", {"slope": float(module.weight)})
     if type(module) not in MODULES:
-        known = ", ".join(sorted({"Linear", "PReLU", *(kind.__name__ for kind in MODULES)}))
-        raise ConfigError(f"layer {name} ({type(module).__name__}) is not supported; a diagnosis takes {known}")
+        kinds: set[type[nn.Module]] = {nn.Linear, *NORMS, *PASSED, *MODULES}
+        known = ", ".join(sorted({"PReLU with one slope", *(kind.__name__ for kind in kinds)}))
+        raise ConfigError(f"layer {name} ({_said(module)}) is not supported; a diagnosis takes {known}")
     entry, places = MODULES[type(module)]
     options = {option: option_of.default for option, option_of in ACTIVATIONS[entry].options.items()}
     if isinstance(module, nn.GELU):
         options["form"] = "tanh" if module.approximate == "tanh" else "exact"
-    return Choice(entry, options | {option: float(getattr(module, place)) for option, place in places.items()})
+    options |= {option: float(getattr(module, place)) for option, place in places.items()}
+    z = torch.linspace(-8, 8, 65)
+    if not torch.allclose(ACTIVATIONS[entry].function(z, **options), module(z.clone()), rtol=SAME, atol=SAME):
+        raise ConfigError(f"layer {name} ({_said(module)}) is not supported; a diagnosis takes it as torch has it")
+    return Choice(entry, options)
 
 
-def _compare(
-    linears: Sequence[nn.Linear], choices: Sequence[Choice], x: Tensor, output: Tensor, called: Sequence[nn.Module]
-) -> None:
+def _compare(found: Layers, x: Tensor, output: Tensor, called: list[nn.Module]) -> None:
     """That the layers one after the other give what the model gives."""
     h = x.flatten(1).to("cpu", torch.float32)
-    for layer, linear in enumerate(linears):
-        bias = None if linear.bias is None else linear.bias.detach().cpu().float()
-        h = nn.functional.linear(h, linear.weight.detach().cpu().float(), bias)
-        if layer < len(choices):
-            h = ACTIVATIONS[choices[layer].name].function(h, **choices[layer].options)
+    for layer, linear in enumerate(found.linears):
+        h = _plainly(linear, h)
+        if layer < len(found.activations):
+            norm, choice = found.norms[layer], found.activations[layer]
+            h = ACTIVATIONS[choice.name].function(h if norm is None else _plainly(norm, h), **choice.options)
     last = called[-1]
     h = last(h) if isinstance(last, PROBABILITIES) else h
     if h.shape != output.shape or not torch.allclose(
@@ -129,3 +197,10 @@ def _compare(
             "the model does more than calling its Linear and activation layers one after the other; "
             "write functions such as F.relu as layers (nn.ReLU()), without branches"
         )
+
+
+@torch.no_grad()
+def _plainly(module: nn.Module, h: Tensor) -> Tensor:
+    """A copy's output on the CPU, as in evaluation."""
+    found: Tensor = copy.deepcopy(module).cpu().float().eval()(h)
+    return found

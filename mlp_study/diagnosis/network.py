@@ -1,4 +1,4 @@
-"""A user's own network: any nn.Module made of Linear and activation layers, diagnosed like a configuration's."""
+"""A user's own network: an nn.Module of Linear, normalization and activation layers, diagnosed like a config's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlp_study.config import Choice, RunConfig
+from mlp_study.config import RunConfig
 from mlp_study.data.module import PopulationData
 from mlp_study.diagnosis.cures import candidates
 from mlp_study.diagnosis.diagnosis import SEEN, Diagnosis, by_shape, examined
-from mlp_study.diagnosis.layers import layers_of
+from mlp_study.diagnosis.layers import Layers, layers_of
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.normalizers import AffineTransform
 from mlp_study.model import PopulationMLP, Slice
@@ -44,29 +44,34 @@ class Arrays:
 
 
 class UserMLP(PopulationMLP):
-    """Copies of one user's network: its own weights, and an activation of its own in each layer."""
+    """Copies of one user's network: its own weights; a normalization and an activation of its own in each layer.
 
-    def __init__(
-        self,
-        configs: Sequence[RunConfig],
-        per_stream: Sequence[int],
-        linears: Sequence[nn.Linear],
-        choices: Sequence[Choice],
-    ) -> None:
-        super().__init__(configs, linears[0].in_features, linears[-1].out_features, per_stream, draw=False)
-        self.choices = list(choices)
-        for layer, linear in enumerate(linears):
+    Running statistics are not copied: a diagnosis normalizes by its minibatches, as training does.
+    """
+
+    def __init__(self, configs: Sequence[RunConfig], per_stream: Sequence[int], layers: Layers) -> None:
+        super().__init__(configs, layers.sizes[0], layers.sizes[-1], per_stream, draw=False)
+        self.layers = layers
+        for layer, linear in enumerate(layers.linears):
             self.weights[layer].data[:] = linear.weight.detach()
             bias: Tensor | None = linear.bias
             if bias is not None:
                 self.biases[layer].data[:] = bias.detach()[:, None]
             else:
                 self.biases[layer].register_hook(torch.zeros_like)  # a bias that is not there stays at zero
+        for layer, norm in enumerate(layers.norms):
+            if norm is not None:
+                self.scales[layer].data[:] = norm.get_parameter("weight").detach()[:, None]
+                self.shifts[layer].data[:] = norm.get_parameter("bias").detach()[:, None]
 
     def slices_in(self, layer: int) -> list[Slice]:
         """See PopulationMLP: here the same for all members, but another one in each layer."""
-        choice = self.choices[layer]
+        choice = self.layers.activations[layer]
         return [Slice(0, self.K, choice.name, dict(choice.options))]
+
+    def norm_in(self, layer: int) -> str:
+        """The user's own; in a network without any, what a cure tries."""
+        return self.layers.kinds[layer] if any(self.layers.norms) else self.norm
 
 
 def diagnose_network(
@@ -85,7 +90,8 @@ def diagnose_network(
     """Why will, or won't, this network learn these data?
 
     Args:
-        model: Linear and activation layers, called one after the other; it is left as it is.
+        model: Linear layers, each followed by an activation, with BatchNorm1d or LayerNorm between the two if you like,
+            called one after the other; it is left as it is. Dropout is taken as absent.
         x: inputs [N, ...], as the model gets them; they are flattened to [N, I].
         y: classes [N], int64 from 0.
         lr: the learning rate that you train with.
@@ -106,23 +112,21 @@ def diagnose_network(
             "lr is missing; diagnose takes the learning rate that you train with: diagnose(model, x, y, lr=0.01)"
         )
     x_NI, y_N = _checked_data(x, y)
-    linears, choices = layers_of(model, x[:2])
-    arrays = Arrays(x_NI, y_N, tuple(map(str, range(linears[-1].out_features))))
-    _check_fit(linears, arrays)
-    config = _config(
-        linears, choices, {"name": optimizer, "lr": lr, **options}, loss, min(batch_size, len(x_NI)), epochs
-    )
+    layers = layers_of(model, x[:2])
+    arrays = Arrays(x_NI, y_N, tuple(map(str, range(layers.sizes[-1]))))
+    _check_fit(layers, arrays)
+    config = _config(layers, {"name": optimizer, "lr": lr, **options}, loss, min(batch_size, len(x_NI)), epochs)
     fitted = _transforms(x_NI)
 
     def ahead(configs: Sequence[RunConfig], steps: int, **look: Any) -> list[Glimpse]:
-        return by_shape(configs, lambda group: _watch(group, arrays, fitted, linears, choices, steps, **look))
+        return by_shape(configs, lambda group: _watch(group, arrays, fitted, layers, steps, **look))
 
     [glimpse] = ahead([config], steps, initial=INITIAL, whole=True)
-    described = _described(x_NI, linears, choices, config)
+    described = _described(x_NI, layers, config)
     changes = [
         (change, why)
         for change, why in candidates(config, glimpse)
-        if set(change) <= {"data.scale", "optimizer.lr", "optimizer", "loss"}
+        if set(change) <= {"data.scale", "optimizer.lr", "optimizer", "loss", "model.norm"}
         and change.get("data.scale") in (None, *_SPELT)
     ]
     return examined(
@@ -130,14 +134,15 @@ def diagnose_network(
     )
 
 
-def _described(
-    x_NI: Tensor, linears: Sequence[nn.Linear], choices: Sequence[Choice], config: RunConfig
-) -> dict[str, Any]:
+def _described(x_NI: Tensor, layers: Layers, config: RunConfig) -> dict[str, Any]:
     """The network, its data and its training in words."""
-    sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    hidden = [
+        choice.name if kind == "none" else f"{kind} norm and {choice.name}"
+        for kind, choice in zip(layers.kinds, layers.activations, strict=True)
+    ]
     return {
         "data": f"{len(x_NI)} examples of {x_NI.shape[1]} inputs from {x_NI.min():.4g} to {x_NI.max():.4g}",
-        "network": f"{'-'.join(map(str, sizes))}, {', '.join(choice.name for choice in choices)}",
+        "network": f"{'-'.join(map(str, layers.sizes))}, {', '.join(hidden)}",
         "training": f"{config.optimizer.name} lr {config.optimizer.options['lr']:g}, batch {config.data.batch_size}, "
         f"{config.loss.name}, {config.trainer.max_epochs} epochs",
     }
@@ -147,15 +152,14 @@ def _watch(
     configs: Sequence[RunConfig],
     arrays: Arrays,
     fitted: dict[tuple[int, str], AffineTransform],
-    linears: Sequence[nn.Linear],
-    choices: Sequence[Choice],
+    layers: Layers,
     steps: int,
     **look: Any,
 ) -> list[Glimpse]:
     stand_in: Any = arrays  # has what the feed reads of an ImageSet, with inputs that are no bytes
-    data = PopulationData(configs, stand_in, max(linear.out_features for linear in linears), dict(fitted))
+    data = PopulationData(configs, stand_in, max(layers.sizes[1:]), dict(fitted))
     module = PopulationModule(data)
-    module.mlp = UserMLP(configs, data.feed.per_stream, linears, choices)
+    module.mlp = UserMLP(configs, data.feed.per_stream, layers)
     return watch(module, steps, seen=SEEN, **{"initial": (), **look})
 
 
@@ -175,34 +179,29 @@ def _checked_data(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     return x_NI, y.to("cpu", torch.int64)
 
 
-def _check_fit(linears: Sequence[nn.Linear], arrays: Arrays) -> None:
+def _check_fit(layers: Layers, arrays: Arrays) -> None:
     inputs, largest = arrays.train_images_NI.shape[1], int(arrays.train_labels_N.max())
-    if inputs != linears[0].in_features:
-        raise DataError(f"x has {inputs} inputs an example; the model's first layer takes {linears[0].in_features}")
+    if inputs != layers.sizes[0]:
+        raise DataError(f"x has {inputs} inputs an example; the model's first layer takes {layers.sizes[0]}")
     if largest >= len(arrays.classes):
         raise DataError(
             f"y has the class {largest}; the model's {len(arrays.classes)} outputs take 0 to {len(arrays.classes) - 1}"
         )
 
 
-def _config(
-    linears: Sequence[nn.Linear],
-    choices: Sequence[Choice],
-    optimizer: dict[str, Any],
-    loss: str,
-    batch_size: int,
-    epochs: int,
-) -> RunConfig:
+def _config(layers: Layers, optimizer: dict[str, Any], loss: str, batch_size: int, epochs: int) -> RunConfig:
     """A config that trains such a network; data and initializer stand in for the user's own."""
+    first = layers.activations[0]
+    norm = next((kind for kind in ("batch", "layer") if kind in layers.kinds), "none")
     return RunConfig.from_dict(
         {
-            "activation": {"name": choices[0].name, **choices[0].options},
+            "activation": {"name": first.name, **first.options},
             "init": "torch_default",
             "loss": loss,
             "optimizer": optimizer,
             "schedule": "constant",
             "data": {"name": "digits", "scale": "none", "batch_size": batch_size, "validation": "test"},
-            "model": {"widths": [linear.out_features for linear in linears[:-1]]},
+            "model": {"widths": layers.sizes[1:-1], "norm": norm},
             "trainer": {"max_epochs": epochs},
         }
     )
@@ -227,14 +226,13 @@ def _spelt(change: Mapping[str, Any], x_NI: Tensor) -> tuple[str, ...]:
         "unit": f"x = x / {float(x_NI.abs().max()):.4g}",
         "standard": f"x = (x - {float(x_NI.mean()):.4g}) / {float(x_NI.std(correction=0)):.4g}",
     }
+    norms = {
+        "batch": "nn.BatchNorm1d between Linear and activation",
+        "layer": "nn.LayerNorm between Linear and activation",
+    }
     words = []
     for key, value in change.items():
         name = key.rpartition(".")[2]
-        words.append(
-            scales[value]
-            if key == "data.scale"
-            else f"{name}={value:g}"
-            if isinstance(value, float)
-            else f"{name}={value!r}"
-        )
+        plain = f"{name}={value:g}" if isinstance(value, float) else f"{name}={value!r}"
+        words.append({"data.scale": scales, "model.norm": norms}.get(key, {}).get(value, plain))
     return tuple(words)
