@@ -8,7 +8,7 @@ A step of gradient descent overshoots along an eigenvector whose eigenvalue exce
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ITERATIONS = 30
 TOLERANCE = 1e-3  # relative change of the largest Ritz value over CHECK iterations at which Lanczos stops
 CHECK = 5
+LANCZOS_BYTES = 2**29  # of Krylov vectors and of the gradient's graph; more members are taken in parts
 EXHAUSTED = 1e-6  # a residual this small against the largest seen: the Krylov space holds the whole answer
 
 
@@ -78,7 +79,8 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
     """The largest (algebraic) eigenvalue of each member's operator, [K], float64, on the CPU.
 
     Lanczos with full reorthogonalization (Golub & Van Loan, section 10.3): its largest Ritz value never exceeds the
-    eigenvalue but for rounding, and meets it after as many iterations as there are parameters.
+    eigenvalue but for rounding, and meets it after as many iterations as there are parameters. A member's value is
+    taken when its own has settled, so that it does not depend on who its neighbours are.
     """
     K, P = hessian.shape
     like = hessian.gradients[0].detach()
@@ -87,7 +89,7 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
     basis: list[Tensor] = []
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
-    best_K = torch.full((K,), -math.inf, dtype=torch.float64)
+    best_K, settled_K = torch.full((K,), -math.inf, dtype=torch.float64), torch.zeros(K, dtype=torch.bool)
     for iteration in range(1, min(iterations, P) + 1):
         basis.append(q_KP)
         w_KP = hessian(q_KP)
@@ -103,8 +105,10 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
         q_KP = torch.where(beta_K[:, None] > 0, w_KP / beta_K[:, None].clamp(min=1e-30), 0.0)
         beside.append(beta_K)
         if iteration % CHECK == 0 or iteration == min(iterations, P):
-            before_K, best_K = best_K, _largest_ritz(diagonal, beside[:-1])
-            if bool(((best_K - before_K).abs() <= TOLERANCE * best_K.abs())[best_K.isfinite()].all()):
+            new_K = _largest_ritz(diagonal, beside[:-1])
+            before_K, best_K = best_K, torch.where(settled_K, best_K, new_K)
+            settled_K |= ((best_K - before_K).abs() <= TOLERANCE * best_K.abs()) | ~best_K.isfinite()
+            if bool(settled_K.all()):
                 break
     return best_K
 
@@ -164,11 +168,37 @@ def sharpness_probes(
         iterations: at most this many Lanczos iterations.
     """
     pieces = list(chunks)
-    scale_KP = preconditioner(mlp, square) if square is not None else None
-    value_K = largest_eigenvalue(Hessian(mlp, pieces, scale_KP), iterations)
     images = sum(y_KB.shape[1] for _, y_KB in pieces)
+    found = []
+    for members, some, part in _parts(mlp, pieces, images, iterations):
+        scale_mP = preconditioner(some, [v[members] for v in square]) if square is not None else None
+        found.append(largest_eigenvalue(Hessian(some, part, scale_mP), iterations))
+    value_K = torch.cat(found)
     return {
         "sharpness": value_K,
         "stability_index": value_K / thresholds(mlp),
         "sharpness_images": torch.full_like(value_K, float(images)),
     }
+
+
+def member_bytes(mlp: PopulationMLP, images: int, iterations: int = ITERATIONS) -> int:
+    """What one member's Lanczos iterations hold: vectors as large as its parameters, and activations of the graph."""
+    parameters = sum(int(p[0].numel()) for p in mlp.parameters())
+    kept = (iterations + 8) * parameters + 12 * images * sum(mlp.sizes[1:])
+    return kept * int(mlp.weights[0].element_size())
+
+
+def _parts(
+    mlp: PopulationMLP, pieces: Chunks, images: int, iterations: int
+) -> Iterator[tuple[slice, PopulationMLP, Chunks]]:
+    """(which members, their population, their images): everyone, or as many at a time as ``LANCZOS_BYTES`` hold."""
+    size = max(1, LANCZOS_BYTES // member_bytes(mlp, images, iterations))
+    if size >= mlp.K:
+        yield slice(0, mlp.K), mlp, pieces
+        return
+    stream_of = [g for g, count in enumerate(mlp.per_stream) for _ in range(count)]
+    for start in range(0, mlp.K, size):
+        members = slice(start, min(start + size, mlp.K))
+        streams = list(dict.fromkeys(stream_of[members]))
+        some = mlp.select(range(mlp.K)[members], [stream_of[members].count(g) for g in streams])
+        yield members, some, [(x_GBI[streams], y_KB[members]) for x_GBI, y_KB in pieces]

@@ -11,6 +11,8 @@ from torch.nn.utils import parameters_to_vector
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.optimizers import OPTIMIZERS
+from mlp_study.model import PopulationMLP
+from mlp_study.probes import sharpness
 from mlp_study.probes.gradients import gradient_moments, minibatches
 from mlp_study.probes.sharpness import Hessian, largest_eigenvalue, preconditioner, sharpness_probes
 from tests.probes.small import chunked, config, images, population
@@ -96,6 +98,35 @@ def test_an_l2_penalty_adds_to_every_eigenvalue():
         parameter.data[1] = parameter.data[0]
     found = largest_eigenvalue(Hessian(mlp, chunked(X_NI, 40, members=2)), 60)
     assert (found[1] - found[0]).item() == pytest.approx(0.7, abs=1e-3 * found[0].item())
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_parts_of_the_members_find_what_all_at_once_do(at_once, monkeypatch):
+    """Seven members on three input streams of their own, one of them without numbers."""
+    optimizers = ["sgd", "adam", "sgd", "adam", "momentum", "sgd", "adam"]
+    configs = [config("tanh", widths=(5,), norm="batch", seed=k, optimizer=o) for k, o in enumerate(optimizers)]
+    mlp = PopulationMLP(configs, 4, 3, [3, 2, 2]).double().train()
+    mlp.weights[0].data[4] = torch.nan
+    x_GBI = images(60, 4).double().view(3, 20, 4)
+    labels = [torch.randint(3, (7, size), generator=torch.Generator().manual_seed(size)) for size in (12, 8)]
+    chunks = list(zip(x_GBI.split([12, 8], 1), labels, strict=True))
+    square = gradient_moments(mlp, minibatches(chunks, 4)).square
+    whole = sharpness_probes(mlp, chunks, square)
+    seen: list[int] = []
+    plain_init = Hessian.__init__
+
+    def counting_init(self, part, *arguments):
+        seen.append(part.K)
+        plain_init(self, part, *arguments)
+
+    monkeypatch.setattr(Hessian, "__init__", counting_init)
+    monkeypatch.setattr(sharpness, "LANCZOS_BYTES", at_once * sharpness.member_bytes(mlp, 20))
+    in_parts = sharpness_probes(mlp, chunks, square)
+    assert max(seen) == at_once
+    assert sum(seen) == 7
+    for name, value_K in whole.items():
+        torch.testing.assert_close(in_parts[name], value_K, rtol=1e-6, atol=0, equal_nan=True)
+    assert whole["sharpness"].isnan().tolist() == [k == 4 for k in range(7)]
 
 
 def test_a_network_that_sends_no_gradient_back_is_flat():
