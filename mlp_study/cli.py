@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
 from mlp_study.config import GROUPS, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError
+from mlp_study.signals import Work, answer_of
 
 EXAMPLES = {
     "diagnose": (
@@ -101,21 +102,30 @@ def _without_unused_metrics() -> None:
 
 
 def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
-    """``work()`` with every error as one clear line and exit code 1, unless whole tracebacks are asked for."""
-    _without_unused_metrics()
-    if wants_tracebacks() if tracebacks is None else tracebacks:
-        return work()
+    """``work()`` with every error as one clear line and exit code 1, unless whole tracebacks are asked for.
+
+    A signal ends it in one line too, by the exit codes of ``Interrupted``.
+    """
+    whole = wants_tracebacks() if tracebacks is None else tracebacks
     try:
-        return work()
-    except StudyError as error:
-        fail(str(error), error.code if isinstance(error, Interrupted) else 1)
-    except KeyboardInterrupt:
-        fail("interrupted; what was finished is recorded", 130)
-    except BrokenPipeError:  # such as of `--help | head`; what Python still holds for the pipe goes nowhere
+        with Work():
+            _without_unused_metrics()
+            return work()
+    except (Interrupted, KeyboardInterrupt) as stop:
+        fail(str(answer_of(stop)), answer_of(stop).code)
+    except Exception as error:
+        if whole:
+            raise
+        _fail_by(error)
+
+
+def _fail_by(error: Exception) -> NoReturn:
+    if isinstance(error, StudyError):
+        fail(str(error))
+    if isinstance(error, BrokenPipeError):  # such as of `--help | head`; what Python holds for the pipe goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:
-        fail(f"{type(error).__name__}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)")
+    fail(f"{type(error).__name__}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)")
 
 
 def run_hydra(task: Callable[[Any], Any], command: str, purpose: str) -> None:

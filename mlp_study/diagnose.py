@@ -11,6 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from mlp_study import signals
+
+if __name__ == "__main__":  # before the imports that take time
+    signals.listen()
+
 from mlp_study.cli import guarded, help_text
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig

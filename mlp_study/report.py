@@ -6,6 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlp_study import signals
+
+if __name__ == "__main__":  # before the imports that take time
+    signals.listen()
+
 from mlp_study.cli import guarded
 from mlp_study.errors import ConfigError, no_such_option
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mlp_study import signals
+
+if __name__ == "__main__":  # before the imports that take time
+    signals.listen()
+
 from mlp_study.cli import fail, guarded
+from mlp_study.errors import Interrupted
 
 PURPOSE = "Train the five sources' networks over many seeds, and say which of their claims hold, and why."
 HELP = f"""{PURPOSE}
@@ -33,14 +39,14 @@ def main(arguments: Sequence[str]) -> None:
 
         print(HELP.format(sources=", ".join(["all", *yaml_choices("experiment")])))
         return
-    from mlp_study.errors import Interrupted
     from mlp_study.reproduction.command import reproduce, request_of
 
     request = request_of(arguments)
     try:
         reproduce(request)
-    except Interrupted as stopped:
-        fail(f"{stopped}; the same command goes on from {request.folder}", stopped.code)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        answer = signals.answer_of(stop)
+        fail(f"{answer}; the same command goes on from {request.folder}", answer.code)
 
 
 if __name__ == "__main__":

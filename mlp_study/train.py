@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp_study import signals
+
+if __name__ == "__main__":  # before the imports that take time
+    signals.listen()
+
 from mlp_study.cli import run_hydra
 from mlp_study.errors import Interrupted
 from mlp_study.sweep.sweep import trains_runs
@@ -76,8 +81,11 @@ def _resumable(folder: Path) -> Iterator[None]:
     """Tells an interrupted user how to go on."""
     try:
         yield
-    except Interrupted as stop:
-        raise type(stop)(f"{stop}; resume={folder} continues") from stop
+    except (Interrupted, KeyboardInterrupt) as stop:
+        answer = signals.answer_of(stop)
+        raise (
+            answer if (folder / "result.json").is_file() else type(answer)(f"{answer}; resume={folder} continues")
+        ) from stop
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("settings",),
     ("factors",),
+    ("signals",),
     ("errors", "conf", "randomness"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -155,7 +156,7 @@ LIGHT = [
     name
     for name in SOURCES
     if name in {"mlp_study", "mlp_study.config", "mlp_study.cli", "mlp_study.train", "hydra_plugins.mlp_study"}
-    or room_of(name) in {"factors", "errors"}
+    or room_of(name) in {"factors", "errors", "signals"}
 ]
 
 

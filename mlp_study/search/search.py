@@ -19,6 +19,7 @@ from mlp_study.search.settings import SearchSettings, hide_passwords, read_setti
 from mlp_study.search.space import Space, read_space
 from mlp_study.search.storage import Place, read_place
 from mlp_study.search.study import SharedStudy
+from mlp_study.signals import answer_of
 from mlp_study.sweep.executor import make_folder
 from mlp_study.sweep.sweep import is_training, sweep_folder
 
@@ -166,8 +167,8 @@ class Search:
         except BaseException as error:
             study.give_back(waiting.values())
             if isinstance(error, Interrupted | KeyboardInterrupt):
-                kind = type(error) if isinstance(error, Interrupted) else Interrupted
-                raise kind(f"{error}; the same command with sweep_dir={self.folder} resumes") from error
+                answer = answer_of(error)
+                raise type(answer)(f"{answer}; the same command with sweep_dir={self.folder} resumes") from error
             raise
         self._progress(study, batch)
         limit = self.settings.max_failure_rate

@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from mlp_study.training.stopping import SignalListener, interruption
+from mlp_study.signals import interruption
+from mlp_study.training.stopping import SignalListener
 
 
 class Interruption(SignalListener):

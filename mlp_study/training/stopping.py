@@ -10,19 +10,12 @@ from typing import Any, Self
 
 from lightning.pytorch import Callback, Trainer
 
-from mlp_study.errors import DataError, Interrupted, Preempted
+from mlp_study.errors import DataError
+from mlp_study.signals import SIGNALS, Work, heard, interruption
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 
 log = logging.getLogger(__name__)
-
-PREEMPTING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, *PREEMPTING)
-
-
-def interruption(name: str, what: str) -> Interrupted:
-    """The error that answers the signal of this name; schedulers send SIGUSR1 and SIGUSR2 to preempt."""
-    return (Preempted if name.startswith("SIGUSR") else Interrupted)(what)
 
 
 class SignalListener(Callback):
@@ -34,6 +27,8 @@ class SignalListener(Callback):
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            if (earlier := heard()) is not None:
+                self._ask(earlier, None)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -63,7 +58,10 @@ class Stopping(SignalListener):
         super().__exit__(*exception)
         first = signal.Signals[self.module.stop_signal] if self.module.stop_signal else None
         handler = self._before[first] if first is not None else None
-        if first is not None and callable(handler) and handler is not signal.default_int_handler:
+        listener = getattr(handler, "__self__", None)
+        if first is not None and isinstance(listener, Work):
+            listener.noted = first
+        elif first is not None and callable(handler) and handler is not signal.default_int_handler:
             handler(first, None)
 
     def _ask(self, number: int, frame: Any) -> None:

@@ -33,7 +33,7 @@ class Command:
     err_file: Path
     code: int | None = None
 
-    def wait(self, seconds: float = 120.0) -> int | None:
+    def wait(self, seconds: float = 400.0) -> int | None:
         """Its exit code; None if it still runs after that time."""
         if self.code is None:
             self.code = self.server.ask({"wait": self.pid, "seconds": seconds})

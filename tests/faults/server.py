@@ -13,10 +13,13 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
 from typing import Any
+
+from mlp_study import signals
 
 MODULES = (
     *("mlp_study.train", "mlp_study.sweep.launch", "mlp_study.sweep.hydra_files", "mlp_study.training.population"),
@@ -32,6 +35,8 @@ MODULES = (
 
 def child(order: dict[str, Any]) -> int:
     """The command's life; returns its exit code."""
+    signals.listen()  # as the command does before its imports
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     os.setsid()
     for number, name in ((1, order["out"]), (2, order["err"])):
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -65,8 +70,10 @@ def child(order: dict[str, Any]) -> int:
 
 def start(order: dict[str, Any]) -> int:
     """Fork a child for the command; its process id."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)  # until the child listens
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         return pid
     code = 1
     try:
