@@ -290,7 +290,7 @@ def without_clock(folder: Path) -> pd.DataFrame:
     return load_curves(folder).drop(columns="seconds")
 
 
-def wait_for(path: Path, process: subprocess.Popen[Any], seconds: float = 120) -> None:
+def wait_for(path: Path, process: subprocess.Popen[Any], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not path.is_file():
         assert process.poll() is None, "it ended before it was interrupted"
@@ -312,7 +312,7 @@ def test_an_interrupted_command_is_resumed_to_the_same_end(number: signal.Signal
         process.kill()
     else:
         os.killpg(process.pid, number)  # the whole group, as a terminal's Ctrl-C
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=240)
     assert not (folder / "result.json").exists()
     before = without_clock(folder)
     assert 0 < len(before) < 150

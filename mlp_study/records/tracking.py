@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_STARTS = 3  # a companion that keeps dying is not started again
 STALL = 45.0  # seconds without any answer after which W&B is given up: above its own time limits
+GOODBYE = 20.0  # the same when every run is complete: W&B's service then writes its last rows, with low priority
 
 
 class Tracker:
@@ -77,7 +78,7 @@ class Tracker:
     def close(self) -> None:
         """End the companion; what is still open counts as interrupted."""
         if self._companion:
-            self._companion.close(STALL if self._open else 5.0)
+            self._companion.close(STALL if self._open else GOODBYE)
 
     def _hear(self, reply: Message) -> None:
         self._last_reply = time.monotonic()

@@ -93,7 +93,7 @@ def read_wandb(folder: Path, finished: bool = True) -> list[WandbRecord]:
     """Every W&B run in a run's folder, oldest first; W&B writes the last lines of finished ones a moment later."""
     from wandb.proto import wandb_internal_pb2 as pb
 
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while True:
         found = [_read(path, pb) for path in sorted((folder / "wandb").glob("*run-*/run-*.wandb"))]
         if not finished or time.monotonic() > end or all(record.exit_code is not None for record in found):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlp_study.records import tracking
+from mlp_study.records.wandb_process import LEAN
 from tests.records.runs import config_of, read_wandb, row_of_epoch
 from tests.records.server import Server
 
@@ -33,7 +34,7 @@ def children_of(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def wait_until(true, seconds: float = 20.0) -> None:
+def wait_until(true, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"
@@ -105,12 +106,12 @@ def test_online_without_a_login_says_so_and_records_offline(tmp_path, own_tracke
 def test_a_server_out_of_reach_costs_the_run_nothing(tmp_path, own_tracker, caplog, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    began = time.monotonic()
+    own_tracker.send({"do": "prepare", "mode": "auto"})
+    os.kill(own_tracker.pid(), signal.SIGSTOP)  # for ever, to the run: it would wait for an answer in vain
     run = track(tmp_path, "wandb.mode=auto")
     run.finish()
-    assert time.monotonic() - began < 1.0
+    os.kill(own_tracker.pid(), signal.SIGCONT)
     tracking.wait()
-    assert time.monotonic() - began < 40.0
     [found] = read_wandb(tmp_path)
     assert (len(found.rows), found.exit_code) == (6, 0)
     assert "recording offline" in "".join(warnings_in(caplog))
@@ -150,7 +151,7 @@ def test_a_server_that_dies_is_waited_for_once_and_costs_no_row(tmp_path, server
         run.log([row_of_epoch(4)])
         run.finish()
     tracking.wait()
-    assert time.monotonic() - began < 45
+    assert time.monotonic() - began < 2.7 * LEAN["finish_timeout"], "each of the three has waited"
     assert len(warnings_in(caplog)) == 1
     assert [len(read_wandb(tmp_path / str(number))[0].rows) for number in range(3)] == [7, 7, 7]
 
@@ -265,7 +266,7 @@ def test_a_silent_companion_is_given_up(tmp_path, own_tracker, caplog):
     run.finish()
     began = time.monotonic()
     own_tracker.wait(stall=0.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < tracking.STALL - 5
     assert run.failed
     assert "no answer" in warnings_in(caplog)[0]
     assert not Path(f"/proc/{companion}").exists()

@@ -35,7 +35,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         self.log(), self.requests()
         self.driver.get(page.resolve().as_uri())
-        WebDriverWait(self.driver, 90).until(lambda d: self.js("return document.documentElement.dataset.ready"))
+        WebDriverWait(self.driver, 240).until(lambda d: self.js("return document.documentElement.dataset.ready"))
 
     def js(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -63,6 +63,7 @@ def browser() -> Iterator[Browser]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service(shutil.which("chromedriver") or "chromedriver"))
+    driver.set_script_timeout(240)  # for axe, whose half minute a busy machine exceeds
     yield Browser(driver)
     driver.quit()
 

@@ -77,14 +77,15 @@ def test_the_metric_can_be_chosen(browser, page):
 def test_hover_shows_values(browser, page):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
 
     browser.open(page)
     point = browser.driver.find_element(By.CSS_SELECTOR, "#gap .scatterlayer path.point")
     browser.js("arguments[0].scrollIntoView({block: 'center'})", point)
     ActionChains(browser.driver).move_to_element(point).perform()
-    text = browser.js("return document.querySelector('#gap .hoverlayer').textContent")
-    assert "mean" in text
-    assert "n = " in text
+    script = "return document.querySelector('#gap .hoverlayer').textContent"
+    WebDriverWait(browser.driver, 120, 0.05).until(lambda _: "mean" in browser.js(script))
+    assert "n = " in browser.js(script)
 
 
 def test_the_table_sorts_and_searches_by_keyboard(browser, page):

@@ -102,7 +102,7 @@ def letters(text: str) -> str:
 def hovers(browser: Browser, chart: WebElement, text: str) -> None:
     """Wait until the chart's hover label says this."""
     script = "return arguments[0].querySelector('.hoverlayer').textContent"
-    wait = WebDriverWait(browser.driver, 10, 0.05)
+    wait = WebDriverWait(browser.driver, 120, 0.05)
     wait.until(lambda _: letters(browser.js(script, chart)) == letters(text) != "", chart.get_attribute("id"))
 
 
@@ -157,7 +157,8 @@ def test_its_values_are_reached_by_keyboard_and_by_mouse(browser: Browser, page:
     browser.js("arguments[0].scrollIntoView({block: 'center'})", chart)
     point = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path.point")[0]
     ActionChains(browser.driver).move_to_element(point).perform()
-    assert "epoch" in chart.find_element(By.CSS_SELECTOR, ".hoverlayer").get_attribute("textContent")
+    label = chart.find_element(By.CSS_SELECTOR, ".hoverlayer")
+    WebDriverWait(browser.driver, 120, 0.05).until(lambda _: "epoch" in label.get_attribute("textContent"))
 
 
 @pytest.mark.parametrize("spoilt", ["missing", "half"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -34,6 +35,7 @@ JobAcctGatherType=jobacct_gather/none
 ReturnToService=2
 MinJobAge=86400
 KillWait=5
+MessageTimeout=60
 SlurmdParameters=config_overrides
 StateSaveLocation={place}/state
 SlurmdSpoolDir={place}/spool
@@ -57,7 +59,7 @@ class Cluster:
 
     def run(self, *command: str, folder: Path | None = None) -> str:
         done = subprocess.run(
-            command, env=self.environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+            command, env=self.environment, cwd=folder, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout.strip()
@@ -71,11 +73,29 @@ class Cluster:
         lines = self.run("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
         return dict(line.split() for line in lines)
 
-    def at_once(self, job: str) -> None:
-        """SLURM lets a requeued job wait for two minutes: not this one."""
-        self.wait(lambda: self.jobs().get(job) == "PENDING")
-        time.sleep(5)  # those minutes also keep the end of its first batch script from being taken for the second's
+    def at_once(self, job: str) -> bool:
+        """Start a requeued job as soon as it can be, and say whether it was: SLURM lets it wait for two minutes.
+
+        Those have a purpose: should its first batch script's end be reported after its second start, SLURM takes it for
+        the second's, and the job is gone. The script's slurmstepd lives until its report is received.
+        """
+        if self.jobs().get(job) != "PENDING":
+            return False
+        number = self.run("squeue", "--noheader", "--array", "--format=%A", f"--jobs={job}")
+        if f"slurmstepd: [{number}.batch]" in self.steps():
+            return False
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        return True
+
+    def steps(self) -> set[str]:
+        """What this cluster's slurmstepd processes call themselves."""
+        found, ours = set(), f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has just ended
+                name = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                if name.startswith("slurmstepd:") and ours in (process / "environ").read_bytes().split(b"\0"):
+                    found.add(name)
+        return found
 
     @staticmethod
     def wait(condition, seconds: float = 240.0, logs: Path | None = None) -> None:
@@ -122,17 +142,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             log = (place / f"{command[0]}.out").open("w")
             daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
             log.close()
-            time.sleep(0.5)
+            Cluster.wait((place / "munge.socket").exists)  # the other two take no answer from munged for an error
         found = Cluster(environment)
-        found.wait(lambda: "idle" in _sinfo(environment), 60)
+        found.wait(lambda: "idle" in _sinfo(environment))
         yield found
         subprocess.run(["scancel", "--user=root"], env=environment, check=False)
+        found.wait(lambda: not found.jobs() and not found.steps())  # one whose controller has gone tells it for ever
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in daemons:
             try:
-                daemon.wait(timeout=10)
+                daemon.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()

@@ -90,7 +90,7 @@ def test_an_interrupted_sweep_waits_with_its_checkpoint(tmp_path):
     assert seen["running"] == 4
     assert seen["workers"][0]["runs"] == 4
     process.send_signal(signal.SIGUSR1)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 75, err
     found = read_status(folder)
     assert (found.running, found.waiting, found.checkpointed) == (0, 4, 4)

@@ -30,7 +30,7 @@ from mlp_study.sweep.claims import Claims
 claims = Claims(Path(sys.argv[1]))
 with claims.locked():
     print(*claims.take(["a", "b"]), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
