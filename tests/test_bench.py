@@ -84,6 +84,20 @@ def test_the_record_has_every_sample(bench, rows, tmp_path, monkeypatch, capsys)
     assert "made_up" in capsys.readouterr().out
 
 
+def test_probes_are_all_that_differs_where_their_cost_is_measured(bench, rows):
+    """The row itself, on the embedded digits: looking changes no result."""
+    probed, plain = bench.measure(rows.probes_cost("digits"), rounds=1)
+    assert len(probed.seconds) == len(plain.seconds) == 1
+    assert probed.report["accuracy"] == plain.report["accuracy"] > 0.5
+    ours = importlib.import_module("peers.ours")
+    values, off = ours.composed(), ours.composed(*ours.PROBES_OFF)
+    assert values["probes"]["ends"]
+    assert values["probes"]["epochs"]
+    assert not off["probes"]["ends"]
+    assert not off["probes"]["epochs"]
+    assert rows.probes_cost("mnist") in bench.ROWS
+
+
 def test_every_row_names_peers_that_exist(bench):
     for row in bench.ROWS:
         assert all((BENCH.parent / "peers" / f"{c.module}.py").is_file() for c in row.contenders), row.name

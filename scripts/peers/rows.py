@@ -63,6 +63,15 @@ def pruning(name: str, unit: str, count: str, rounds: int) -> Row:
     return Row(name, unit, contenders, most_rounds=rounds)
 
 
+def probes_cost(data: str) -> Row:
+    """What the probes that are on by default add to a run."""
+    contenders = (
+        Contender("default probes", "ours", {"probes": True, "data": data}),
+        Contender("no probes", "ours", {"probes": False, "data": data}, goal=1.1),
+    )
+    return Row("probes_cost", "s a run of 5 epochs", contenders)
+
+
 DIGITS = ("-m", "mlp_study.train", "activation=relu", "data=digits")
 
 ROWS = (
@@ -106,6 +115,7 @@ ROWS = (
             Contender("180 alike, 5 seeds", "ours", {"mixed": False}, goal=1.3),
         ),
     ),
+    probes_cost("mnist"),
     Row(
         "help",
         "s",
