@@ -9,7 +9,8 @@ from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
 from mlp_study.factors.diagnostics import DIAGNOSTICS
-from mlp_study.training.lookahead import look_ahead, milestones
+from mlp_study.probes.verdict import FARTHEST, features
+from mlp_study.training.lookahead import far_enough, look_ahead, milestones
 from mlp_study.training.population import lockstep_order, train_population
 from mlp_study.training.results import Listener
 
@@ -87,6 +88,13 @@ def test_the_look_ahead_is_the_trainings_beginning(more):
     for place, k in enumerate(order):
         assert glimpses[place].losses == listener.found[k][:12]
         assert [row["step"] for row in glimpses[place].rows] == [0, *milestones(len(glimpses[place].losses))]
+
+
+def test_a_long_training_is_looked_at_further_until_the_forecast_knows_its_length():
+    assert [far_enough(total) for total in (10, 340, 5_000, 10_000, 93_750, 10**7)] == [96, 96, 96, 184, 1718, 2000]
+    [glimpse] = look_ahead([run("trainer.max_epochs=1000", "model.widths=[8]")], load("digits"), initial=())
+    assert len(glimpse.losses) == glimpse.rows[-1]["step"] == far_enough(glimpse.total_steps) > 96
+    assert features(glimpse)["ahead"] == pytest.approx(FARTHEST, abs=0.01)
 
 
 def test_a_look_ahead_meets_divergence():

@@ -18,7 +18,7 @@ from mlp_study.data.module import PopulationData
 from mlp_study.diagnosis.cures import Cure, candidates, changed, spelt
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model import PopulationMLP
-from mlp_study.probes.verdict import Glimpse, Verdict, is_lost, judge
+from mlp_study.probes.verdict import Glimpse, Verdict, is_lost, judge, truncated
 from mlp_study.training.lookahead import INITIAL, STEPS, look_ahead
 from mlp_study.training.population import lockstep_order, shape_key
 from mlp_study.training.probing import chunks, observed
@@ -70,7 +70,7 @@ class Diagnosis:
 
 
 def diagnose_config(
-    config: RunConfig, images: ImageSet | None = None, *, cures: bool = True, steps: int = STEPS
+    config: RunConfig, images: ImageSet | None = None, *, cures: bool = True, steps: int | None = None
 ) -> Diagnosis:
     """Look at a configuration before it is trained.
 
@@ -78,7 +78,7 @@ def diagnose_config(
         config: what would be trained.
         images: its data set, if it is loaded already.
         cures: whether to try changes where the verdict is not ``will train``.
-        steps: of the look-ahead.
+        steps: of the look-ahead; as many as the training's length asks for, if None.
 
     Raises:
         DataError: the data set cannot be read.
@@ -141,12 +141,13 @@ def about(config: RunConfig) -> dict[str, Any]:
 
 
 def tried(config: RunConfig, glimpse: Glimpse, ahead: LookAhead, singles: list[Change], spell: Spelling) -> list[Cure]:
-    """Every change, trained as far as the unchanged configuration was; the best first.
+    """Every change, trained for the unchanged configuration's first ``STEPS`` steps; the best first.
 
     If no single change makes the verdict ``will train``, the best ones are also combined in pairs.
     """
     steps = min(STEPS, glimpse.total_steps)
-    before = 1 / glimpse.classes if is_lost(glimpse) else glimpse.rows[-1]["accuracy"]
+    same = truncated(glimpse, steps)
+    before = 1 / glimpse.classes if is_lost(same) else same.rows[-1]["accuracy"]
 
     def measured(changes: list[Change]) -> list[Cure]:
         glimpses = ahead([changed(config, change) for change, _ in changes], steps)

@@ -19,7 +19,7 @@ from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.normalizers import AffineTransform
 from mlp_study.model import PopulationMLP, Slice
 from mlp_study.probes.verdict import Glimpse
-from mlp_study.training.lookahead import INITIAL, STEPS, watch
+from mlp_study.training.lookahead import INITIAL, watch
 from mlp_study.training.module import PopulationModule
 
 
@@ -84,7 +84,7 @@ def diagnose_network(
     loss: str = "cross_entropy",
     batch_size: int = 32,
     epochs: int = 10,
-    steps: int = STEPS,
+    steps: int | None = None,
     **options: Any,
 ) -> Diagnosis:
     """Why will, or won't, this network learn these data?
@@ -99,7 +99,7 @@ def diagnose_network(
         loss: your loss's name here; the model's outputs are taken as logits.
         batch_size: of your minibatches.
         epochs: how long you would train.
-        steps: of the look-ahead.
+        steps: of the look-ahead; as many as the training's length asks for, if None.
         options: further options of the optimizer, such as ``momentum=0.9``.
 
     Raises:
@@ -118,7 +118,7 @@ def diagnose_network(
     config = _config(layers, {"name": optimizer, "lr": lr, **options}, loss, min(batch_size, len(x_NI)), epochs)
     fitted = _transforms(x_NI)
 
-    def ahead(configs: Sequence[RunConfig], steps: int, **look: Any) -> list[Glimpse]:
+    def ahead(configs: Sequence[RunConfig], steps: int | None, **look: Any) -> list[Glimpse]:
         return by_shape(configs, lambda group: _watch(group, arrays, fitted, layers, steps, **look))
 
     [glimpse] = ahead([config], steps, initial=INITIAL, whole=True)
@@ -153,7 +153,7 @@ def _watch(
     arrays: Arrays,
     fitted: dict[tuple[int, str], AffineTransform],
     layers: Layers,
-    steps: int,
+    steps: int | None,
     **look: Any,
 ) -> list[Glimpse]:
     stand_in: Any = arrays  # has what the feed reads of an ImageSet, with inputs that are no bytes

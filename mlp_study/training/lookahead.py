@@ -7,6 +7,7 @@ what it is at first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,14 @@ import torch
 from mlp_study.config import RunConfig
 from mlp_study.data.blocks import Block
 from mlp_study.data.module import PopulationData
-from mlp_study.probes.verdict import Glimpse
+from mlp_study.probes.verdict import FARTHEST, Glimpse
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measured, row_of
 
 if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet
 
-STEPS = 96
+STEPS, MOST = 96, 2000  # a look-ahead; one at a training that is very long
 WATCHED = ("dead", "saturated", "plateau")
 INITIAL = (
     "preactivation",
@@ -38,6 +39,11 @@ INITIAL = (
 )
 
 
+def far_enough(total_steps: int) -> int:
+    """Steps to look ahead: ``STEPS``, or more where a training is longer than the forecast knows (``FARTHEST``)."""
+    return max(STEPS, min(math.ceil(total_steps / math.exp(FARTHEST)), MOST))
+
+
 def milestones(steps: int) -> list[int]:
     """The steps at which the look-ahead looks: 1, 2, 3, 4, 6, 8, 12, 16, 24, ... and the last."""
     some = {a * 2**i for i in range(steps.bit_length()) for a in (1, 1.5)}
@@ -47,7 +53,7 @@ def milestones(steps: int) -> list[int]:
 def look_ahead(
     configs: Sequence[RunConfig],
     images: ImageSet,
-    steps: int = STEPS,
+    steps: int | None = None,
     *,
     initial: Collection[str] = INITIAL,
     seen: int = 256,
@@ -58,7 +64,7 @@ def look_ahead(
     Args:
         configs: members of one population, those of one input stream next to each other (``lockstep_order``).
         images: their data set.
-        steps: how far to look; not further than the training itself.
+        steps: how far to look, not further than the training itself; ``far_enough`` if None.
         initial: diagnostics to measure before the first step.
         seen: training images that the probes look at.
         whole: initial unit diagnostics on the whole training split.
@@ -69,10 +75,15 @@ def look_ahead(
 
 
 def watch(
-    module: PopulationModule, steps: int, *, initial: Collection[str] = INITIAL, seen: int = 256, whole: bool = False
+    module: PopulationModule,
+    steps: int | None,
+    *,
+    initial: Collection[str] = INITIAL,
+    seen: int = 256,
+    whole: bool = False,
 ) -> list[Glimpse]:
     """``look_ahead`` with a population that has been made already and has not been trained."""
-    steps = min(steps, module.total_steps)
+    steps = min(far_enough(module.total_steps) if steps is None else steps, module.total_steps)
     classes = module.mlp.sizes[-1]
     found = [Glimpse(total_steps=module.total_steps, classes=classes) for _ in module.configs]
     module.setup("fit")
