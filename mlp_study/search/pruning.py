@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, Trainer
 
+from mlp_study.errors import ConfigError
 from mlp_study.search.objective import Objective
+from mlp_study.search.storage import Place, patiently
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -30,6 +32,7 @@ class InFlight:
         reported: epochs whose value is in the study already.
         pruned: the epoch, or repeat, at which the pruner gave it up.
         failed: why it cannot be trained.
+        place: the study's storage.
     """
 
     trial: Trial
@@ -39,6 +42,7 @@ class InFlight:
     reported: set[int] = field(default_factory=set)
     pruned: int | None = None
     failed: str | None = None
+    place: Place | None = None
 
     @property
     def number(self) -> int:
@@ -51,11 +55,16 @@ class InFlight:
 
         if step not in self.reported:
             with contextlib.suppress(UpdateFinishedTrialError):  # told by a process that has taken it over
-                self.trial.report(value, step)
+                self._patiently(lambda: self.trial.report(value, step))
             self.reported.add(step)
-        if self.pruned is None and self.trial.should_prune():
+        if self.pruned is None and self._patiently(self.trial.should_prune):
             self.pruned = step
         return self.pruned is not None
+
+    def _patiently(self, act: Callable[[], Any]) -> Any:
+        """A server that stays away fails no run: nothing is reported or pruned, and telling the result will say so."""
+        with contextlib.suppress(ConfigError):
+            return act() if self.place is None else patiently(self.place, act)
 
 
 class Pruning(Callback):

@@ -17,7 +17,7 @@ from mlp_study.search.outcome import Outcome
 from mlp_study.search.pruning import InFlight
 from mlp_study.search.settings import SearchSettings, hide_passwords, read_settings, returned
 from mlp_study.search.space import Space, read_space
-from mlp_study.search.storage import Place, read_place
+from mlp_study.search.storage import Place, patiently, read_place
 from mlp_study.search.study import SharedStudy
 from mlp_study.signals import answer_of
 from mlp_study.sweep.executor import make_folder
@@ -121,7 +121,7 @@ class Search:
             study = SharedStudy(self.place, self.settings, self.space, self._ignored())
             with contextlib.closing(study):
                 self._loop(study)
-                return Outcome(self, study).write()
+                return patiently(self.place, lambda: Outcome(self, study).write())
 
     def _announce(self) -> None:
         cells = self.space.size()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlp_study.errors import ConfigError
 from mlp_study.records.atomic import cannot_write
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from sqlalchemy import Engine
 
+log = logging.getLogger(__name__)
+Found = TypeVar("Found")
+
 JOURNAL = "optuna.journal"
 CONNECT = 5  # seconds until a server counts as out of reach
+PATIENCE = 60.0  # seconds that a server in use may be away, such as for its restart
 BEAT = 20  # seconds between two signs of life in a server's database
 _LOGIN = re.compile(r"(?<=://)([^/@]*?):([^@]*)@")
 _SECRET = re.compile(r"(?i)\b((?:password|passwd|pwd|sslpassword)=)[^&\s'\"]*")
@@ -122,6 +128,28 @@ def close_storage(storage: BaseStorage) -> None:
     if engine is not None:
         storage.remove_session()
         engine.dispose()
+
+
+def patiently(place: Place, act: Callable[[], Found]) -> Found:
+    """``act()``, and again while the server is away; ``act`` may be broken off anywhere and begun again.
+
+    Raises:
+        ConfigError: it has been away for ``PATIENCE`` seconds; a file is not waited for.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    end: float | None = None
+    while True:
+        try:
+            return act()
+        except (SQLAlchemyError, StorageInternalError) as error:
+            if end is None:
+                end = time.monotonic() + (PATIENCE if place.path is None else 0)
+                log.warning("%s; trying again for %.0f s", unreachable(place, error), end - time.monotonic())
+            if time.monotonic() >= end:
+                raise unreachable(place, error) from None
+            time.sleep(0.5)
 
 
 def unreachable(place: Place, error: Exception) -> ConfigError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError
 from mlp_study.search.pruning import InFlight
 from mlp_study.search.samplers import build_pruner, build_sampler
 from mlp_study.search.settings import SearchSettings
-from mlp_study.search.storage import Place, close_storage, open_storage, study_lock, unreachable
+from mlp_study.search.storage import Place, close_storage, open_storage, patiently, study_lock
 from mlp_study.search.workers import Workers
 
 if TYPE_CHECKING:
@@ -45,12 +45,17 @@ class SharedStudy:
         )  # its options are checked before the storage is touched
         self.storage = open_storage(place)
         about = described(settings, space, frozenset(ignored))
-        with self._answering(), study_lock(place, self.storage, settings.study_name):
-            self._check(about)
-            self.study = self._load(None)
-            if ABOUT not in self.study.user_attrs:
-                self.study.set_user_attr(ABOUT, about)
+        self.study: optuna.Study = patiently(place, lambda: self._opened(about))
         self.workers = Workers(place, self.storage, self.study._study_id)
+        self._begun: list[InFlight] = []  # of a batch that is not complete yet
+
+    def _opened(self, about: Mapping[str, Any]) -> optuna.Study:
+        with study_lock(self.place, self.storage, self.settings.study_name):
+            self._check(about)
+            study = self._load(None)
+            if ABOUT not in study.user_attrs:
+                study.set_user_attr(ABOUT, about)
+            return study
 
     def _check(self, about: Mapping[str, Any]) -> None:
         """Refuse a study of another direction or space."""
@@ -94,9 +99,14 @@ class SharedStudy:
         Batches begin at multiples of ``n_jobs`` and each trial has its own seed, so that a study that was killed
         proposes what it would have proposed undisturbed.
         """
+        return patiently(self.place, self._ask)
+
+    def _ask(self) -> list[InFlight]:
         from optuna.trial import TrialState
 
-        with self._answering(), study_lock(self.place, self.storage, self.settings.study_name):
+        with study_lock(self.place, self.storage, self.settings.study_name):
+            self.give_back(self._begun)
+            self._begun = []
             self.give_back(self.workers.orphans(self.trials(TrialState.RUNNING)))
             known = self.trials()
             left = [trial for trial in known if trial.state == TrialState.WAITING]
@@ -109,10 +119,12 @@ class SharedStudy:
                 number = left[place].number if place < len(left) else len(known) + place - len(left)
                 self.study.sampler = self._sampler_of(number)
                 asked = self._asked()
+                self._begun.append(asked)
                 self.workers.take([asked.trial])
                 asked.reported = reported.get(asked.number, set())
                 self._propose(asked)
                 batch.append(asked)
+            self._begun = []
             return sorted(batch, key=lambda asked: asked.number)
 
     def _sampler_of(self, number: int) -> Any:
@@ -123,7 +135,7 @@ class SharedStudy:
     def _asked(self) -> InFlight:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Heartbeat of storage")  # ``Workers`` sends it
-            return InFlight(self.study.ask(), [])
+            return InFlight(self.study.ask(), [], place=self.place)
 
     def _propose(self, asked: InFlight) -> None:
         asked.overrides = self.space.suggest(asked.trial)
@@ -131,13 +143,18 @@ class SharedStudy:
             asked.overrides = extended(self.settings.custom_search_space, self.space, asked)
 
     def give_back(self, trials: Iterable[FrozenTrial | InFlight]) -> None:
-        """These wait for a process again, with the values that they have; call it for one's own when interrupted."""
+        """These wait for a process again, with the values that they have; call it for one's own when interrupted.
+
+        A server that is away is not waited for: it will find that this process is dead.
+        """
         import optuna
         from optuna.trial import TrialState
 
         for trial in trials:
             trial_id = trial.trial._trial_id if isinstance(trial, InFlight) else trial._trial_id
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            with contextlib.suppress(
+                optuna.exceptions.UpdateFinishedTrialError, optuna.exceptions.StorageInternalError
+            ):
                 self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def tell(self, trial: InFlight, attributes: Mapping[str, Any], state: str, values: Sequence[float] | None) -> None:
@@ -148,32 +165,25 @@ class SharedStudy:
         from optuna.trial import TrialState
 
         trial_id = trial.trial._trial_id
-        with self._answering(), study_lock(self.place, self.storage, self.settings.study_name):
-            if self.storage.get_trial(trial_id).state == TrialState.RUNNING:
-                for key, value in attributes.items():
-                    self.storage.set_trial_user_attr(trial_id, key, value)
-                self.study.tell(trial.trial, None if values is None else list(values), TrialState[state])
+
+        def tell() -> None:
+            with study_lock(self.place, self.storage, self.settings.study_name):
+                if self.storage.get_trial(trial_id).state == TrialState.RUNNING:
+                    for key, value in attributes.items():
+                        self.storage.set_trial_user_attr(trial_id, key, value)
+                    self.study.tell(trial.trial, None if values is None else list(values), TrialState[state])
+
+        patiently(self.place, tell)
         self.workers.give_back([trial.number])
 
     def trials(self, *states: Any) -> list[FrozenTrial]:
         """All trials, or those in these states."""
-        return self.study.get_trials(deepcopy=False, states=states or None)
+        return patiently(self.place, lambda: self.study.get_trials(deepcopy=False, states=states or None))
 
     def close(self) -> None:
         """No more signs of life, and no connection."""
         self.workers.close()
         close_storage(self.storage)
-
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        """A database that went away is one clear line, without its password."""
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (SQLAlchemyError, StorageInternalError) as error:
-            raise unreachable(self.place, error) from None
 
 
 _OTHER = "choose another hydra.sweeper.study_name, or another sweep_dir"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import getpass
+import importlib
 import json
 import os
 import shutil
@@ -11,13 +13,17 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from mlp_study.records.recorder import Recorder
+from mlp_study.search import storage
+from mlp_study.search import workers as signs
 from mlp_study.search.search import quiet_optuna
 from mlp_study.search.settings import read_settings
 from mlp_study.search.storage import read_place
@@ -114,9 +120,24 @@ def test_a_trial_that_others_have_taken_over_is_theirs_to_tell(tmp_path):
 PASSWORD = "hunter2hunter2"
 
 
+@dataclasses.dataclass
+class Server:
+    """A PostgreSQL server of Debian's package that asks for a password; ``run`` is for its own commands."""
+
+    address: str
+    run: Callable[..., None]
+    options: str
+
+    def start(self):
+        self.run("pg_ctl", "-w", "-t", "240", "-o", self.options, "-l", "log", "start")
+
+    def stop(self):
+        """As a crash: open connections break."""
+        self.run("pg_ctl", "-m", "immediate", "-w", "stop")
+
+
 @pytest.fixture(scope="module")
-def postgresql():
-    """Address of a server of Debian's package that asks for a password."""
+def server():
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     assert found, "Debian's package postgresql is missing: bash scripts/test.sh installs it"
     as_root = getpass.getuser() == "root"  # whom PostgreSQL does not serve
@@ -135,10 +156,17 @@ def postgresql():
 
     run("initdb", "-U", "me", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    run("pg_ctl", "-w", "-o", options, "-l", folder / "log", "start")
-    yield f"127.0.0.1:{port}/postgres"
-    run("pg_ctl", "-m", "immediate", "-w", "stop")
+    started = Server(f"127.0.0.1:{port}/postgres", run, options)
+    started.start()
+    yield started
+    started.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql(server):
+    """The server's address."""
+    return server.address
 
 
 def free_port():
@@ -189,7 +217,69 @@ def test_the_password_may_come_from_libpqs_own_places(monkeypatch, tmp_path, cap
     assert len(study(tmp_path / "s", f"postgresql://me@{postgresql}", "pgpass").trials) == 3
 
 
-def test_trials_of_another_machine_are_given_back_when_its_heartbeat_is_old(postgresql):
+def away_before(monkeypatch, server, call, seconds):
+    """The server crashes before this call, and is back some seconds later; see ``kill_before`` of ``worker``."""
+    module, name, last = call.replace("#", ":").split(":")
+    kind, method = getattr(importlib.import_module(module), name.split(".")[0]), name.split(".")[1]
+    whole, left, back = getattr(kind, method), [int(last)], threading.Timer(seconds, server.start)
+
+    def crashing(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            server.stop()
+            back.start()
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(kind, method, crashing)
+    return back
+
+
+PRUNER = ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=100")  # it looks, and prunes none
+
+
+@pytest.mark.slow
+def test_a_server_that_restarts_during_a_search_costs_nothing(monkeypatch, tmp_path, server):
+    """Amid a batch's proposals, in training, and before and between a batch's results."""
+    more = (LR, "activation=relu,tanh", *COUNT, *PRUNER, "hydra.sweeper.sampler.n_startup_trials=3")
+    search(monkeypatch, tmp_path / "whole", *more)
+    url = f"postgresql://me:{PASSWORD}@{server.address}"
+    with monkeypatch.context() as patched:
+        patched.setenv("STUDY", url)
+        calls = (f"{PROPOSE}#2", f"{EPOCH}#3", f"{TELL}#3", f"{TELL}#6", f"{PROPOSE}#8")
+        restarts = [away_before(patched, server, call, 1) for call in calls]
+        restarted = ("hydra.sweeper.storage='${oc.env:STUDY}'", "hydra.sweeper.study_name=restarted")
+        search(patched, tmp_path / "s", *more, *restarted)
+    assert all(back.finished.is_set() for back in restarts)
+    found = study(tmp_path / "s", url, "restarted")
+    complete(found)
+    assert outcomes(found) == outcomes(study(tmp_path / "whole"))
+    assert [t.intermediate_values.keys() for t in found.trials] == [{1, 2}] * TRIALS
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_ends_the_search_in_a_line_and_the_next_command_goes_on(
+    monkeypatch, tmp_path, capsys, server
+):
+    more = (LR, *COUNT, *PRUNER, "hydra.sweeper.study_name=away", "hydra.sweeper.storage='${oc.env:STUDY}'")
+    url = f"postgresql://me:{PASSWORD}@{server.address}"
+    monkeypatch.setenv("STUDY", url)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "PATIENCE", 0.1)
+        back = away_before(patched, server, f"{EPOCH}#9", 3600)
+        line = refused(patched, capsys, tmp_path / "s", *more)
+        back.cancel()
+        server.start()
+    assert "cannot be opened" in line
+    assert PASSWORD not in line
+    states = collections.Counter(t.state.name for t in study(tmp_path / "s", url, "away").trials)
+    assert 0 < states["COMPLETE"] < TRIALS
+    assert set(states) <= {"COMPLETE", "RUNNING", "WAITING"}
+    search(monkeypatch, tmp_path / "s", *more)
+    complete(study(tmp_path / "s", url, "away"))
+
+
+def test_trials_of_another_machine_are_given_back_when_its_heartbeat_is_old(monkeypatch, postgresql):
+    monkeypatch.setattr(signs, "BEAT", 3600)  # the other one gives no further sign, however slow this machine is
     place = read_place(f"postgresql://me:{PASSWORD}@{postgresql}", Path())
     settings = read_settings(node_of(n_trials=2, n_jobs=2, study_name="far"))
     with quiet_optuna():
