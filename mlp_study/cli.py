@@ -13,6 +13,7 @@ from mlp_study.compose import compose, explain, register_groups, sweeper_of, wit
 from mlp_study.config import GROUPS, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError
 from mlp_study.signals import Work, answer_of
+from mlp_study.targets import checked_targets
 
 EXAMPLES = {
     "diagnose": (
@@ -168,7 +169,8 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does
     try:
-        hydra.main(version_base="1.3", config_path="pkg://mlp_study.conf", config_name="config")(task)()
+        with checked_targets():
+            hydra.main(version_base="1.3", config_path="pkg://mlp_study.conf", config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(overrides, error) from error
     except ValueError as error:

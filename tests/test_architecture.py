@@ -27,7 +27,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("probes",),
     ("model",),
     ("data.module", "data.blocks"),
-    ("config", "compose"),
+    ("config", "compose", "targets"),
     ("data",),
     ("settings",),
     ("factors",),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.commands import GRID, RUNS, Server, metrics, said_clearly
 from tests.records.server import Server as WandbServer
-from tests.sweep.sweeps import ROOT, results
+from tests.sweep.sweeps import ROOT, SMALL, results
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_memory_and_handles_do_not_grow(server: Server, tmp_path: Path, pytestco
     count = max(40, 10 * pytestconfig.getoption("repetitions"))
     axes = (f"seed=range(0,{count})", "data.split_seed=0", "max_members=1", "trainer.max_epochs=1", "save=none")
     command = server.sweep(tmp_path / "s", *axes, "report=false", cwd=str(tmp_path), inject=METER)
-    assert command.wait(30 + 2 * count) == 0, command.err
+    assert command.wait(400 + 2 * count) == 0, command.err
     rows = [json.loads(line) for line in (tmp_path / "meter.jsonl").read_text().splitlines()]
     assert len(rows) == count
     (early, handles, threads), (late, *rest) = rows[count // 3], rows[-1]
@@ -105,6 +105,29 @@ def test_a_config_cannot_execute_code(server: Server, tmp_path: Path, override: 
     assert command.wait() == 1
     said_clearly(command)
     assert not results(tmp_path / "s")
+
+
+EVIL = {
+    "hydra/job_logging": 'version: 1\nhandlers: {evil: {"()": os.mkdir, path: PLACE}}\nroot: {handlers: [evil]}',
+    "hydra/hydra_logging": "version: 1\nhandlers: {evil: {class: os.mkdir, path: PLACE}}\nroot: {handlers: [evil]}",
+    "hydra/launcher": "_target_: os.mkdir\npath: PLACE",
+    "+experiment": "# @package _global_\nhydra: {callbacks: {evil: {_target_: os.mkdir, path: PLACE}}}",
+}
+
+
+@pytest.mark.parametrize(("group", "flag"), [*((group, ["-m"]) for group in EVIL), ("+experiment", []), ("", [])])
+def test_a_yaml_file_cannot_execute_code(server: Server, tmp_path: Path, group: str, flag: list[str]) -> None:
+    """What Hydra sets up before the command's own checks; ``os.mkdir`` is nothing that Hydra's own list forbids."""
+    place = tmp_path / "made"
+    override = f"{group}=evil" if group else f"+hydra.callbacks.evil={{_target_: os.mkdir, path: {place}}}"
+    (tmp_path / group.lstrip("+")).mkdir(parents=True, exist_ok=True)
+    (tmp_path / group.lstrip("+") / "evil.yaml").write_text(EVIL.get(group, "").replace("PLACE", str(place)))
+    words = [*flag, "--config-dir", str(tmp_path), *SMALL, override, f"sweep_dir={tmp_path}/s", "trainer.max_epochs=1"]
+    command = server.start(words, cwd=str(tmp_path))
+    assert command.wait() == 1
+    said_clearly(command)
+    assert "it takes" in command.errors[0]
+    assert not place.exists()
 
 
 def test_models_and_checkpoints_are_read_without_pickle() -> None:
