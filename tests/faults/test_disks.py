@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -66,20 +65,21 @@ def interrupted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A sweep with finished runs, a checkpoint, and every kind of file, of which each test takes a copy."""
     folder = tmp_path_factory.mktemp("interrupted") / "s"
     assert server.sweep(folder, *GRID, "shard=0/3").wait() == 0
-    command = server.sweep(folder, *GRID, "trainer.checkpoint=true", inject=EAGER)
-    checkpoints = folder / ".sweep" / "checkpoints"
-    while not list(checkpoints.glob("*.safetensors")) and not command.ended():
-        time.sleep(0.005)
-    command.send(signal.SIGTERM)
+    command = server.sweep(folder, *GRID, inject=STOPS_AT_ITS_FIRST_CHECKPOINT)
     assert command.wait() == 130, command.err
-    assert list(checkpoints.glob("*.safetensors"))
+    assert list((folder / ".sweep" / "checkpoints").glob("*.safetensors"))
     assert 2 <= len(results(folder)) < RUNS
     return folder
 
 
-EAGER = """
+STOPS_AT_ITS_FIRST_CHECKPOINT = """
+import os, signal
 from mlp_study.training import callbacks
-callbacks.CHECKPOINT_SHARE = 0
+write, callbacks.CHECKPOINT_SHARE = callbacks.write_checkpoint, 0
+def stopping(path, module):
+    write(path, module)
+    os.kill(os.getpid(), signal.SIGTERM)
+callbacks.write_checkpoint = stopping
 """
 KINDS = (
     *("*/result.json", "*/curves.csv", "*/model.safetensors", "*/.hydra/config.yaml", "*/.hydra/overrides.yaml"),
@@ -133,11 +133,7 @@ def _readable(folder: Path) -> dict[str, bytes]:
 def test_a_checkpoint_of_another_population(server: Server, interrupted: Path, tmp_path: Path, undisturbed) -> None:
     folder, other = tmp_path / "s", tmp_path / "other"
     shutil.copytree(interrupted, folder)
-    command = server.sweep(other, *GRID, "data.scale=none", inject=EAGER)
-    while not list((other / ".sweep").rglob("*.safetensors")) and not command.ended():
-        time.sleep(0.005)
-    command.send(signal.SIGTERM)
-    command.wait()
+    assert server.sweep(other, *GRID, "data.scale=none", inject=STOPS_AT_ITS_FIRST_CHECKPOINT).wait() == 130
     foreign = next((other / ".sweep").rglob("*.safetensors"))
     for path in (folder / ".sweep").rglob("*.safetensors"):
         shutil.copy(foreign, path)
