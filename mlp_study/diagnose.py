@@ -37,12 +37,17 @@ def main(arguments: list[str]) -> None:
     """Diagnose what the overrides describe, or a finished run, and print it."""
     as_json = "--json" in arguments
     overrides = [a for a in arguments if not a.startswith("--")]
-    for flag in (a for a in arguments if a.startswith("--")):
-        if flag.partition("=")[0] not in FLAGS:
+    flags = [a for a in arguments if a.startswith("--")]
+    for flag in flags:
+        if flag not in FLAGS and not flag.startswith("--figure="):
             raise ConfigError(f"{flag} is unknown; diagnose takes {', '.join(FLAGS)} and key=value overrides")
     folders = [o.partition("=")[2] for o in overrides if o.startswith("run=")]
     if folders and len(overrides) > 1:
         raise ConfigError(f"run={folders[-1]} is diagnosed with its own configuration; it takes no other overrides")
+    if folders and any(flag.startswith("--figure=") for flag in flags):
+        raise ConfigError(
+            f"--figure draws networks before training; python -m mlp_study.report {folders[-1]} draws a trained run's"
+        )
     if folders:
         _diagnose_run(Path(folders[-1]), as_json)
         return
@@ -65,13 +70,13 @@ def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: b
     from mlp_study.records.run_folder import json_text
 
     found = diagnose_config(config, cures=cures)
-    drawn = _draw(config, found, figure) if figure else None
     if as_json:
+        drawn = _draw(config, found, figure) if figure else None
         sys.stdout.write(json_text({**as_dict(found), "figure": str(drawn) if drawn else None}))
         return
     print_panel(found, Console())
-    if drawn:
-        print(f"figure: {drawn}")
+    if figure:
+        print(f"figure: {_draw(config, found, figure)}")
 
 
 def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:
@@ -81,8 +86,14 @@ def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:
 
     title = f"{config.activation.name}, scale {config.data.scale}: {found.verdict.outcome}"
     layers = [z_OB.numpy() for z_OB in preactivations(config)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return save_png(preactivation_histograms(layers, config.activation.name, config.activation.options, title), path)
+    drawn = preactivation_histograms(layers, config.activation.name, config.activation.options, title)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return save_png(drawn, path)
+    except OSError as error:
+        raise ConfigError(
+            f"--figure={path} can't be written ({error.strerror}); it takes a PNG file's name, or none for no figure"
+        ) from error
 
 
 def _diagnose_run(folder: Path, as_json: bool) -> None:

@@ -97,6 +97,9 @@ def test_json_is_for_programs(capsys):
     [
         (["activation=rellu"], "did you mean 'relu'"),
         (["--jsn"], "--jsn is unknown"),
+        (["--json=yes"], "--json=yes is unknown"),
+        (["run=/nowhere", "--figure=z.png"], "mlp_study.report /nowhere draws"),
+        (["--no-cures", "--figure=/dev/null/z.png"], "--figure=/dev/null/z.png can't be written"),
         (["run=/nowhere"], "holds no finished run"),
         (["run=/nowhere", "activation=relu"], "takes no other overrides"),
         (["optimizer.lr=-1"], "optimizer.lr=-1"),
@@ -132,6 +135,11 @@ def test_a_users_network_in_python():
     assert any(cure.overrides[0].startswith("x = ") and cure.verdict.will_learn for cure in ill.cures)
     healthy = mlp_study.diagnose(model, X_NI / 255, Y_N, lr=0.1)
     assert healthy.verdict.will_learn
+    assert healthy.seen == 512
+    assert "will train" in repr(healthy)
+    shown = str(ill)
+    for words in ("will collapse: saturation", "784-32-16-10, relu, tanh", "Cures", ill.cures[0].overrides[0]):
+        assert words in shown
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     assert model.training
 
@@ -156,6 +164,7 @@ def test_a_users_network_is_trained_as_torch_would(hidden):
     before = copy.deepcopy(model.state_dict())
     x, y = X_NI[:200] / 255, Y_N[:200]
     found = mlp_study.diagnose(model, x, y, lr=0.05, optimizer="momentum", momentum=0.8, batch_size=200, steps=10)
+    assert found.seen == 200
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     descent = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8)
     for step in range(10):

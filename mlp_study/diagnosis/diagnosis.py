@@ -34,9 +34,9 @@ Spelling = Callable[[dict[str, Any]], tuple[str, ...]]
 LookAhead = Callable[[Sequence[RunConfig], int], list[Glimpse]]
 
 
-@dataclass
+@dataclass(repr=False)
 class Diagnosis:
-    """What will happen to a configuration, why, and what would cure it.
+    """What will happen to a configuration, why, and what would cure it; ``print`` shows the command's panel.
 
     Attributes:
         about: the configuration in a few words, by name.
@@ -45,7 +45,7 @@ class Diagnosis:
         verdict: what follows from it.
         cures: changes that were tried, the best first.
         threshold: the optimizer's limit of the sharpness; None where no rule is known.
-        seen: see ``glimpse``.
+        seen: see ``glimpse``; fewer where the data set has fewer.
         seconds: how long the diagnosis took.
     """
 
@@ -56,6 +56,14 @@ class Diagnosis:
     threshold: float | None = None
     seen: int = SEEN
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Diagnosis: {self.verdict.outcome}; print it for evidence and cures>"
+
+    def __str__(self) -> str:
+        from mlp_study.diagnosis.panel import text_of
+
+        return text_of(self)
 
     @property
     def layers(self) -> list[dict[str, float]]:
@@ -117,7 +125,8 @@ def examined(
     verdict = judge(glimpse)
     rule = OPTIMIZERS[config.optimizer.name].threshold
     options = {name: value for name, value in config.optimizer.options.items() if value is not None}
-    found = Diagnosis(described, glimpse, verdict, threshold=rule(options) if rule else None)
+    seen = int(glimpse.initial.get("sharpness_images", SEEN))
+    found = Diagnosis(described, glimpse, verdict, threshold=rule(options) if rule else None, seen=seen)
     if ahead and not verdict.will_learn:
         singles = list(candidates(config, glimpse) if changes is None else changes)
         found.cures = tried(config, glimpse, ahead, singles, spell)

@@ -61,7 +61,7 @@ def _sentences(run: Run, initial: dict[str, float], final: dict[str, float]) -> 
             epoch = _passed(run, initial, name) if _known(run, name) else None
             if epoch is not None:
                 when = "before training" if epoch == 0 else f"by the end of epoch {epoch}"
-                found.append(f"{LIMITS[name]:.0%} of the {units} {when}")
+                found.append(f"{LIMITS[name]:.0%} or more of the {units} {when}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,16 @@ def as_dict(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
+def text_of(diagnosis: Diagnosis) -> str:
+    """The panel as plain text."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as captured:
+        print_panel(diagnosis, console)
+    return captured.get().rstrip()
+
+
 def print_panel(diagnosis: Diagnosis, console: Console) -> None:
     """The configuration, its layers, the look-ahead, the verdict and the cures."""
     from rich.console import Group
@@ -64,7 +75,7 @@ def print_panel(diagnosis: Diagnosis, console: Console) -> None:
         Text("\nBefore training, per hidden layer"),
         _layers(diagnosis),
         Text(_curvature(diagnosis)),
-        Text(f"\nLook-ahead, on {diagnosis.seen} training images at most"),
+        Text(f"\nLook-ahead, on {diagnosis.seen} training images"),
         _look_ahead(diagnosis),
         Text(f"\nVerdict: {diagnosis.verdict.outcome}", style=f"bold {colour}"),
         Text(
