@@ -184,6 +184,12 @@ def test_normalization_is_tried_as_a_cure_and_seen_where_it_is():
     assert cured.about["network"] == "784-32-10, batch norm and relu"
 
 
+def test_arrays_and_lists_are_taken_as_tensors():
+    asked = [(FINE, x, y) for x, y in ((X_NI[:60], Y_N[:60]), (X_NI[:60].numpy(), Y_N[:60].tolist()))]
+    of_tensors, of_arrays = (mlp_study.diagnose(*three, lr=0.01, steps=4) for three in asked)
+    assert of_arrays.glimpse.losses == of_tensors.glimpse.losses
+
+
 def test_layers_are_found_in_the_order_of_the_calls():
     class Crossed(nn.Module):
         def __init__(self):
@@ -224,6 +230,9 @@ NAN = torch.where(torch.arange(784) == 3, torch.nan, X_NI[:50])
         ((FINE, X_NI, Y_N.float()), {"lr": 0.1}, "whole numbers"),
         ((FINE, X_NI, Y_N + 1), {"lr": 0.1}, "the class 10"),
         ((FINE, X_NI[:, :9], Y_N), {"lr": 0.1}, "the model fails on x"),
+        (("net", X_NI, Y_N), {"lr": 0.1}, "model is a str"),
+        ((FINE, "pixels", Y_N), {"lr": 0.1}, "x is a str"),
+        ((FINE, X_NI, [[1], [2, 3]]), {"lr": 0.1}, "y is a list"),
         ((FINE, NAN, Y_N[:50]), {"lr": 0.1}, "NaN or infinity in 50 of its 50"),
         ((Functional(), X_NI, Y_N), {"lr": 0.1}, "F.relu as layers"),
         (

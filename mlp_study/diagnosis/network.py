@@ -111,6 +111,9 @@ def diagnose_network(
         raise ConfigError(
             "lr is missing; diagnose takes the learning rate that you train with: diagnose(model, x, y, lr=0.01)"
         )
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model is a {type(model).__name__}; diagnose takes a torch nn.Module")
+    x, y = _tensor("x", x), _tensor("y", y)
     x_NI, y_N = _checked_data(x, y)
     layers = layers_of(model, x[:2])
     arrays = Arrays(x_NI, y_N, tuple(map(str, range(layers.sizes[-1]))))
@@ -163,9 +166,16 @@ def _watch(
     return watch(module, steps, seen=SEEN, **{"initial": (), **look})
 
 
-def _checked_data(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def _tensor(name: str, values: Any) -> Tensor:
+    """A tensor of what is a tensor, an array or a list of numbers."""
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} is a {type(values).__name__}; it takes a tensor, or an array of numbers") from error
+
+
+def _checked_data(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs flattened to float32 [N, I], and classes as int64 [N]."""
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
     if x.ndim < 2 or len(x) == 0:
         raise DataError(f"x has shape {list(x.shape)}; it takes examples of at least one input each, [N, I]")
     if y.shape != (len(x),):
