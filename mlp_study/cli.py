@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
 from mlp_study.config import GROUPS, RunConfig, described_settings
-from mlp_study.errors import ConfigError, Interrupted, StudyError
+from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
 from mlp_study.signals import Work, answer_of
 from mlp_study.targets import checked_targets
 
@@ -126,7 +126,7 @@ def _fail_by(error: Exception) -> NoReturn:
     if isinstance(error, BrokenPipeError):  # such as of `--help | head`; what Python holds for the pipe goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    fail(f"{type(error).__name__}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)")
+    fail(f"{type(error).__name__}: {one_line(str(error))} (HYDRA_FULL_ERROR=1 shows where)")
 
 
 def run_hydra(task: Callable[[Any], Any], command: str, purpose: str) -> None:

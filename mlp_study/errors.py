@@ -6,11 +6,25 @@ import difflib
 from collections.abc import Iterable
 
 
+def spelt_out(text: str) -> str:
+    """``text`` without what would move a terminal's cursor or forge a line of a log: names may come from others.
+
+    >>> spelt_out("two\\nlines, \\x1b[31mred")
+    'two lines, \\\\x1b[31mred'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """The same, on one line without gaps."""
+    return spelt_out(" ".join(text.split()))
+
+
 class StudyError(Exception):
     """Something the user can mend. Its message is one line: the option or file, what was found, what is taken."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class ConfigError(StudyError):

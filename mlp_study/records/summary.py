@@ -6,6 +6,7 @@ import logging
 import math
 from pathlib import Path
 
+from mlp_study.errors import spelt_out
 from mlp_study.records.tracking import TrackedRun
 from mlp_study.training.results import MemberResult
 
@@ -49,7 +50,7 @@ def summary_lines(result: MemberResult, folder: Path, wandb_run: TrackedRun | No
     lines.append(("record", str(folder)))
     if wandb_run is not None and wandb_run.where:
         lines.append(("W&B", wandb_run.where))
-    return lines
+    return [(what, spelt_out(value)) for what, value in lines]
 
 
 def print_summary(result: MemberResult, folder: Path, wandb_run: TrackedRun | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
-from mlp_study.errors import DataError, Interrupted, StudyError
+from mlp_study.errors import DataError, Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
 from mlp_study.records.atomic import WriteError, cannot_write, write_file
 from mlp_study.records.recorder import Recorder
@@ -220,5 +220,5 @@ def make_folder(folder: Path) -> None:
 
 def in_words(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     return text if isinstance(error, StudyError) else f"{type(error).__name__}: {text}"

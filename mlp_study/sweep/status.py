@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlp_study.errors import ConfigError, DataError
+from mlp_study.errors import ConfigError, DataError, spelt_out
 from mlp_study.records.run_folder import CURVES, RESULT, read_json, read_rows
 from mlp_study.sweep.claims import Claim, read_claim
 from mlp_study.sweep.store import INSIDE, MANIFEST, Store, asked_for
@@ -131,7 +131,7 @@ def lines_of(status: Status, now: float | None = None) -> list[str]:
     found.append(_line("waiting", status.waiting, begun))
     found.append(_line("failed", status.failed, ""))
     found += [f"    {run_id}: {cause}" for run_id, cause in status.failures]
-    return found
+    return [spelt_out(line) for line in found]
 
 
 def clock(when: float | None) -> str:

@@ -178,6 +178,25 @@ class Refusing(WandbServer):
             setattr(handler, name, refuse)
 
 
+def test_names_from_others_forge_no_line(server: Server, tmp_path: Path) -> None:
+    """A terminal's escape sequences and line ends: in an error, in a log, in a sweep that somebody else has made."""
+    evil = "a\x1b[31m\nerror: all is lost"
+    command = server.start(["data=mnist", f"data.root='{evil}'"], cwd=str(tmp_path))
+    assert command.wait() == 1
+    said_clearly(command)
+    sweep = server.start(["-m", *SMALL, "seed=0,1", f"sweep_dir='{tmp_path / evil}'", "report=false"])
+    assert sweep.wait() == 0, sweep.err
+    [one, other] = sorted((tmp_path / evil).glob("*/result.json"))
+    one.write_text(json.dumps({**json.loads(one.read_text()), "outcome": "failed", "cause": evil}))
+    (tmp_path / evil / "runs.csv").unlink()
+    status = server.start([str(tmp_path / evil)], module="status")
+    assert status.wait() == 0, status.err
+    for told in (command.err, status.out, (other.parent / "train.log").read_text()):
+        assert "\\x1b[31m error: all is lost" in told
+        assert "\x1b" not in told
+        assert "\nerror: all is lost" not in told
+
+
 def test_no_folder_is_world_writable(tmp_path: Path, server: Server) -> None:
     command = server.sweep(tmp_path / "s", "seed=0", "trainer.max_epochs=1", umask=0o022)
     assert command.wait() == 0, command.err
