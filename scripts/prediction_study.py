@@ -1,6 +1,7 @@
 """How well does the verdict made before training foretell what training shows?
 
     python scripts/prediction_study.py run OUT [--runs 260] [--mnist 160]
+    python scripts/prediction_study.py sources OUT [--seeds 3] [--only NAME]
     python scripts/prediction_study.py fit OUT
     python scripts/prediction_study.py report OUT
 
@@ -8,7 +9,8 @@
 training (a look-ahead of a few dozen steps) and how the run then ends. Two halves: ``select`` with the space's
 learning rates and seeds, from which ``fit`` finds the constants of mlp_study/probes/verdict.py, and ``held`` with
 learning rates between them and other seeds, which only the report sees. ``mnist`` is a third data set that no
-threshold saw. ``report`` judges the stored measurements with the verdict's rules as they are now, and compares.
+threshold saw. ``sources`` does the same with every variant of the five sources, as conf/experiment has them, each seed
+by itself. ``report`` judges the stored measurements with the verdict's rules as they are now, and compares.
 
 A run succeeds if its test accuracy is at least 0.8 of the best that any run of its data set, widths and half reached.
 """
@@ -32,6 +34,8 @@ LR_BETWEEN = 10**0.5  # the held half's learning rates lie between those of the 
 HELD_SEEDS = 100
 CHUNK = 48  # members of a population: bounds the memory of Lanczos' basis
 PROBES: dict[str, Any] = {"ends": ["dead", "saturated", "plateau"], "epochs": []}
+
+Run = tuple[dict[str, Any], Any]  # what is varied (its cell), and its config
 
 
 def space() -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -74,13 +78,12 @@ def config_of(cell: dict[str, Any]) -> Any:
     return RunConfig.from_dict({"schedule": "constant", "probes": PROBES, **values})
 
 
-def populations(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]], list[Any]]]:
+def populations(runs: Sequence[Run]) -> Iterator[tuple[list[dict[str, Any]], list[Any]]]:
     """The runs in groups that train together, in the order in which a population holds them."""
     from mlp_study.training.population import lockstep_order, shape_key
 
-    groups: dict[Any, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
-    for cell in cells:
-        config = config_of(cell)
+    groups: dict[Any, list[Run]] = defaultdict(list)
+    for cell, config in runs:
         groups[shape_key(config)].append((cell, config))
     for group in groups.values():
         order = lockstep_order([config for _, config in group])
@@ -89,13 +92,13 @@ def populations(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[list[dict[str
             yield [cell for cell, _ in part], [config for _, config in part]
 
 
-def measure(half: str, cells: Sequence[dict[str, Any]], out: Path) -> None:
+def measure(half: str, runs: Sequence[Run], out: Path) -> None:
     """Look ahead, train, and append one line a run to ``out``."""
     from mlp_study.data.images import load
     from mlp_study.training.lookahead import look_ahead
     from mlp_study.training.population import train_population
 
-    for some, configs in populations(cells):
+    for some, configs in populations(runs):
         data = configs[0].data
         images = load(data.name, configs[0].data_root, **data.options)
         began = time.process_time()
@@ -126,9 +129,24 @@ def run(out: Path, runs: int, mnist: int) -> None:
     _, axes = space()
     for half in ("select", "held"):
         for data in axes["data"]:
-            measure(half, drawn(half, data, runs), path)
+            measure(half, [(cell, config_of(cell)) for cell in drawn(half, data, runs)], path)
     if mnist:
-        measure("mnist", drawn("mnist", "mnist", mnist), path)
+        measure("mnist", [(cell, config_of(cell)) for cell in drawn("mnist", "mnist", mnist)], path)
+
+
+def sources(out: Path, seeds: int, only: str | None) -> None:
+    """Every variant of the five sources (or of those named in ``only``), beside what ``out``/sources.jsonl has."""
+    from mlp_study.reproduction.experiments import configs_of, load_experiments
+
+    out.mkdir(parents=True, exist_ok=True)
+    for found in load_experiments(only):
+        runs: list[Run] = []
+        for variant, configs in configs_of(found, [], seeds).items():
+            for config in configs:
+                cell = {"data": config.data.name, "model.widths": list(config.model.widths), "seed": config.seed}
+                probed = dataclasses.replace(config, probes=dataclasses.replace(config.probes, **PROBES))
+                runs.append(({"source": found.name, "variant": variant, **cell}, probed))
+        measure("sources", runs, out / "sources.jsonl")
 
 
 LENGTHS = (8, 16, 32, 48, 96)  # look-aheads that the report compares, and from which the forecast is fitted
@@ -157,7 +175,8 @@ def read(out: Path) -> dict[str, list[Case]]:
     """Each half's runs."""
     from mlp_study.probes.verdict import Glimpse, judge
 
-    lines = [json.loads(line) for line in (out / "runs.jsonl").read_text(encoding="utf-8").splitlines()]
+    paths = [path for path in (out / "runs.jsonl", out / "sources.jsonl") if path.exists()]
+    lines = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
     def kind(line: dict[str, Any]) -> tuple[str, str, str]:
         return line["half"], line["cell"]["data"], str(line["cell"]["model.widths"])
@@ -259,8 +278,9 @@ def _told_wrong(case: Case) -> dict[str, Any]:
 def report(out: Path) -> None:
     """Write report.json and calibration.png, and print the tables."""
     halves = read(out)
+    rows = by_variant(halves.pop("sources", []))
     kinds = {"select": "select (thresholds were chosen here)", "held": "held (other seeds and learning rates)"}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"sources": rows} if rows else {}
     for half, cases in halves.items():
         found[half] = summary(cases)
         for data in sorted({case.line["cell"]["data"] for case in cases}):
@@ -269,6 +289,8 @@ def report(out: Path) -> None:
     (out / "report.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(f"{'runs':<42}{'n':>6}{'success':>9}{'balanced':>10}{'index only':>12}   by look-ahead of {LENGTHS} steps")
     for name, row in found.items():
+        if name == "sources":
+            continue
         lengths = "  ".join(f"{value:.3f}" for value in row["by look-ahead"].values())
         print(
             f"{kinds.get(name, name):<42}{row['runs']:>6}{row['succeeded'] / row['runs']:>9.2f}"
@@ -277,8 +299,12 @@ def report(out: Path) -> None:
         )
     for half in halves:
         _print_confusion(half, found[half]["confusion"])
-    draw_calibration(halves, out / "calibration.png")
-    print(f"\n{out / 'report.json'} and {out / 'calibration.png'} written")
+    for row in rows:
+        counts = f"foretold {row['foretold']}, succeeded {row['succeeded']}, right {row['right']} of {row['n']}"
+        print(f"{row['source'] + ' ' + row['variant']:<40} {counts}; test accuracy {row['test/accuracy']}")
+    if halves:
+        draw_calibration(halves, out / "calibration.png")
+    print(f"\nwritten: {out / 'report.json'}" + (f", {out / 'calibration.png'}" if halves else ""))
 
 
 def _print_confusion(half: str, confusion: dict[str, dict[str, int]]) -> None:
@@ -289,6 +315,26 @@ def _print_confusion(half: str, confusion: dict[str, dict[str, int]]) -> None:
     print(" " * 38 + "".join(f"{name:>12}" for name in short))
     for told in OUTCOMES:
         print(f"{told:<38}" + "".join(f"{confusion.get(told, {}).get(shown, 0):>12}" for shown in OUTCOMES))
+
+
+def by_variant(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """One row a variant of a source: in how many seeds success was foretold and shown, and the verdict was right."""
+    variants: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    for case in cases:
+        variants[case.line["cell"]["source"], case.line["cell"]["variant"]].append(case)
+    return [
+        {
+            "source": source,
+            "variant": variant,
+            "n": len(some),
+            "foretold": sum(c.verdict.will_learn for c in some),
+            "succeeded": sum(c.succeeded for c in some),
+            "right": sum(c.verdict.will_learn == c.succeeded for c in some),
+            "probability": [round(c.verdict.probability, 2) for c in some],
+            "test/accuracy": [round(c.line["metrics"].get("test/accuracy", 0.0), 2) for c in some],
+        }
+        for (source, variant), some in variants.items()
+    ]
 
 
 def draw_calibration(halves: dict[str, list[Case]], path: Path) -> None:
@@ -331,13 +377,17 @@ def wilson(cases: Sequence[Case]) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "fit", "report"))
+    parser.add_argument("what", choices=("run", "sources", "fit", "report"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=int, default=260, help="runs of each half on each data set")
     parser.add_argument("--mnist", type=int, default=160, help="runs on MNIST; 0: none")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each of the sources' variants")
+    parser.add_argument("--only", help="a source's name, or several with commas between; all by default")
     args = parser.parse_args()
     if args.what == "run":
         run(args.out, args.runs, args.mnist)
+    elif args.what == "sources":
+        sources(args.out, args.seeds, args.only)
     else:
         {"fit": fit, "report": report}[args.what](args.out)
 
