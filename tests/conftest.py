@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time, so that one more failing example is a finding of whoever looks for it and not of CI:
+# `pytest --hypothesis-profile=default` tries others.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 # One thread for each process that shares the cores: before anything imports torch, and for the commands that tests run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.compose import explain
 from mlp_study.config import GROUPS
+from mlp_study.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -62,7 +63,10 @@ class Composer:
                 touched.add(key.split(".")[0])
         if any(key.split(".")[0] in touched for key, _ in values):  # their order matters
             return self._plain(job)[0]
-        base = self._base(tuple(fixed), tuple(choices.values()))
+        try:
+            base = self._base(tuple(fixed), tuple(choices.values()))
+        except ConfigError:  # of a part of the job, which the whole may mend, or explain with the choices that it names
+            base = None
         if base is None or not all(_has(base, key) for key, _ in values):
             return self._plain(job)[0]
         config: Plain = _copied(base)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from mlp_study.compose import compose
@@ -54,6 +54,7 @@ override = st.sampled_from(
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],
 )
+@example(["activation=tanh", "optimizer.lr=1e-3", "+activation.slope=0.2", "model.widths=[16]", "~wandb.group"])
 @given(st.lists(override, min_size=1, max_size=6, unique_by=lambda o: o.split("=")[0].lstrip("+~")))
 def test_a_job_gets_the_config_that_hydra_composes(job):
     def found() -> dict[str, Any]:
