@@ -34,7 +34,7 @@ def help_text(command: str, purpose: str) -> str:
     lines = [
         purpose,
         "",
-        f"usage: python -m mlp_study.{command} [-m] [key=value ...]",
+        f"usage: python -m mlp_study.{command} {'[-m] ' if command == 'train' else ''}[key=value ...]",
         "",
         "Factors (key=choice, choice's options as key.option=value):",
     ]

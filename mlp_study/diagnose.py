@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PURPOSE = """Say before training whether a network will learn, why not, and what would cure it.
 
 run=FOLDER diagnoses a trained run: its beginning against its end. --json prints everything for programs.
---figure=FILE.png says where the figure goes (default: outputs/diagnose/RUN_ID.png), --figure=none draws none."""
+--figure=FILE.png says where the figure goes (default: outputs/diagnose/RUN_ID.png), --figure=none draws none.
+--no-cures only judges."""
 FLAGS = ("--json", "--figure", "--no-cures")
 
 
@@ -124,6 +125,6 @@ sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_text("diagnose", PURPOSE))
+        guarded(lambda: print(help_text("diagnose", PURPOSE), flush=True))
     else:
         guarded(lambda: main(sys.argv[1:]))

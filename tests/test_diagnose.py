@@ -92,6 +92,14 @@ def test_json_is_for_programs(capsys):
     assert found["look_ahead"][0]["step"] == 0
 
 
+def test_help_names_the_flags_and_no_multirun():
+    done = subprocess.run(
+        [sys.executable, "-m", "mlp_study.diagnose", "--help"], capture_output=True, text=True, check=True
+    )
+    for flag in (*command.FLAGS, "run=FOLDER", "usage: python -m mlp_study.diagnose [key=value ...]"):
+        assert flag in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
