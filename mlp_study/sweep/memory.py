@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GB = 2**30
 CPU_MEMBERS = 256  # beyond it a CPU gains no speed, and an interruption loses more
+CPU_BYTES = 24 * 2**20  # weights, gradients and optimizer state that a CPU's caches hold from one step to the next
 GPU_MEMBERS = 4096
 SHARE = 0.5  # of what is free
 PRODUCTS_SHARE = 0.4  # of the pure matrix-product speed that training reaches; the rest is updates and everything else
@@ -34,12 +35,22 @@ def member_bytes(config: RunConfig, images: ImageSet, batch: int) -> int:
     Its weights, gradients, optimizer state, one temporary and the copy for its record; the activations of a step with
     their gradients; its own scaled minibatches of a block, as if it shared its input stream with nobody.
     """
-    itemsize = 8 if config.trainer.precision == "64" else 4
+    itemsize = _itemsize(config)
     weights = parameters(config, images) * (4 + len(OPTIMIZERS[config.optimizer.name].state))
     units = sum(config.model.widths) + len(images.classes)
     activations = min(batch, 10_000) * (3 * units + 2 * images.height * images.width)
     curves = 400 * config.trainer.max_epochs
     return itemsize * (weights + activations) + curves
+
+
+def updated_bytes(config: RunConfig, images: ImageSet) -> int:
+    """What an update of one member reads and writes: weights, gradients, optimizer state."""
+    arrays = 2 + len(OPTIMIZERS[config.optimizer.name].state)
+    return _itemsize(config) * arrays * parameters(config, images)
+
+
+def _itemsize(config: RunConfig) -> int:
+    return 8 if config.trainer.precision == "64" else 4
 
 
 def on_gpu(config: RunConfig) -> bool:
@@ -86,10 +97,17 @@ def limit_bytes(config: RunConfig, workers: int = 1) -> int:
     return int(wanted * GB if wanted is not None else free_bytes(config) * SHARE) // workers
 
 
-def largest(config: RunConfig, member: int, limit: int) -> int:
-    """Members that a population may have, at least one."""
-    cap = config.max_members or (GPU_MEMBERS if on_gpu(config) else CPU_MEMBERS)
-    return max(1, min(cap, limit // max(1, member)))
+def largest(config: RunConfig, member: int, updated: int, limit: int) -> int:
+    """Members that a population may have, at least one.
+
+    Args:
+        config: one of them; members of one shape cost the same but for their optimizers' states.
+        member: bytes that each takes.
+        updated: bytes that each update of one of them reads and writes.
+        limit: bytes that all may take.
+    """
+    most = GPU_MEMBERS if on_gpu(config) else max(1, min(CPU_MEMBERS, CPU_BYTES // updated))
+    return max(1, min(config.max_members or most, limit // max(1, member)))
 
 
 def operations(config: RunConfig, images: ImageSet, train_size: int, val_size: int) -> float:

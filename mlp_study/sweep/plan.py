@@ -204,6 +204,12 @@ class _Group:
         """Estimated memory of one."""
         return memory.member_bytes(cell.config, self.images, self.batch)
 
+    def most(self, crew: Crew) -> int:
+        """Members that one population of it may have."""
+        first = self.cells[0].config
+        updated = max(memory.updated_bytes(cell.config, self.images) for cell in self.cells)
+        return memory.largest(first, max(map(self.bytes, self.cells)), updated, crew.limit(first))
+
 
 def _groups(cells: Iterable[Cell]) -> list[_Group]:
     from mlp_study.training.population import lockstep_order, shape_key
@@ -226,9 +232,8 @@ def group_of(cells: Sequence[Cell]) -> _Group:
 
 def _chunks(group: _Group, crew: Crew, at_least: int) -> Iterator[Population]:
     """Neighbours in chunks of equal size, none larger than the memory allows, ``at_least`` so many if there are."""
-    first, count = group.cells[0].config, len(group.cells)
-    largest = memory.largest(first, max(map(group.bytes, group.cells)), crew.limit(first))
-    chunks = max(-(-count // largest), min(at_least, count))
+    count = len(group.cells)
+    chunks = max(-(-count // group.most(crew)), min(at_least, count))
     for chunk in range(chunks):
         yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
 

@@ -104,7 +104,7 @@ def _spread(values: Sequence[str], most: int) -> Iterator[str]:
 def _class(config: RunConfig, runs: int, crew: Crew) -> Class:
     group = group_of([Cell("", config, ())])
     each = group.bytes(group.cells[0])
-    most = memory.largest(config, each, crew.limit(config))
+    most = group.most(crew)
     return Class(config, runs, -(-runs // most), each * min(runs, most), group.steps, group.operations * runs)
 
 

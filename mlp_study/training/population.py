@@ -20,6 +20,7 @@ from mlp_study.data.blocks import stream_key
 from mlp_study.data.images import ImageSet, load
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
+from mlp_study.training.allocator import freed_memory_kept
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import progress_in
 from mlp_study.training.module import PopulationModule
@@ -199,7 +200,7 @@ def step_flop(module: PopulationModule) -> float:
 
 @contextlib.contextmanager
 def _arithmetic(module: PopulationModule) -> Iterator[None]:
-    """The CPU's threads, and denormal numbers flushed: they make saturated networks slow and change no accuracy.
+    """The CPU's threads, its memory, and denormal numbers flushed: they slow saturated networks and change no accuracy.
 
     Only while training: the caller's own process may count on its own choices.
     """
@@ -207,7 +208,8 @@ def _arithmetic(module: PopulationModule) -> Iterator[None]:
     torch.set_num_threads(module.configs[0].trainer.threads or (1 if step_flop(module) < FEW_FLOP else before))
     torch.set_flush_denormal(True)
     try:
-        yield
+        with freed_memory_kept():
+            yield
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)

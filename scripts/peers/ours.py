@@ -12,6 +12,7 @@ from typing import Any
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
+from mlp_study.sweep.plan import Cell, grouped
 from mlp_study.training.population import train_population
 from peers.mnist import BATCH, LEARNING_RATE, WIDTH, root
 
@@ -68,13 +69,18 @@ def prepare(
     """
     if probes is not None:
         return whole_runs(probes=probes, data=data)
-    population = configs(members, shared=shared) if mixed is None else grid(mixed=mixed)
+    wanted = configs(members, shared=shared) if mixed is None else grid(mixed=mixed)
+    cells = [Cell(config.run_id, config, ()) for config in wanted]
+    plan = grouped(tuple(cell.run_id for cell in cells), cells)  # a sweep's populations: as many members as caches hold
     images, accuracies = load("mnist", root()), [0.0]
 
     def epoch() -> float:
-        results = train_population(population, images=images)
-        accuracies[:] = [result.metrics["test/accuracy"] for result in results]
-        return results[0].curves[-1]["seconds"] / len(population)
+        seconds, accuracies[:] = 0.0, []
+        for population in plan.populations:
+            results = train_population([cell.config for cell in population.cells], images=images)
+            accuracies.extend(result.metrics["test/accuracy"] for result in results)
+            seconds += results[0].curves[-1]["seconds"]
+        return seconds / len(cells)
 
     return epoch, lambda: mean(accuracies)
 
