@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same examples each time, so that one more failing example is a finding of whoever looks for it and not of CI:
 # `pytest --hypothesis-profile=default` tries others.
-settings.register_profile("repeatable", derandomize=True)
+# Nor may the clock decide: neither how long an example takes nor how long it takes to make.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
 # One thread for each process that shares the cores: before anything imports torch, and for the commands that tests run.
