@@ -125,16 +125,16 @@ def diagnose_network(
         return by_shape(configs, lambda group: _watch(group, arrays, fitted, layers, steps, **look))
 
     [glimpse] = ahead([config], steps, initial=INITIAL, whole=True)
-    described = _described(x_NI, layers, config)
-    changes = [
-        (change, why)
-        for change, why in candidates(config, glimpse)
-        if set(change) <= {"data.scale", "optimizer.lr", "optimizer", "loss", "model.norm"}
-        and change.get("data.scale") in (None, *_SPELT)
-    ]
+    described, changes = _described(x_NI, layers, config), [c for c in candidates(config, glimpse) if _applies(c[0])]
     return examined(
         described, config, glimpse, ahead, began, changes=changes, spell=lambda change: _spelt(change, x_NI)
     )
+
+
+def _applies(change: Mapping[str, Any]) -> bool:
+    """Whether a cure of a configuration is one of a user's network, too, and can be said in Python."""
+    keys = {"data.scale", "optimizer.lr", "optimizer", "loss", "model.norm"}
+    return set(change) <= keys and change.get("data.scale") in (None, *_SPELT)
 
 
 def _described(x_NI: Tensor, layers: Layers, config: RunConfig) -> dict[str, Any]:

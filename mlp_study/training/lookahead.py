@@ -1,4 +1,4 @@
-"""Look-ahead: the first few dozen steps on a fresh copy, through the training code itself, watched by cheap probes.
+"""Look-ahead: the first hundred steps or so on a fresh copy, through the training code itself, watched by cheap probes.
 
 The stability index is a statement about the first step only: tanh on raw pixels starts at index 10 and still trains,
 because it saturates, and flattens, within a few steps. What a network becomes in its first steps decides more than
