@@ -275,11 +275,14 @@ class PopulationMLP(nn.Module):
     def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
         """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
         logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
-        parts = []
-        for s in self.loss_slices:
-            options = {k: v.to(logits_KCB) if isinstance(v, Tensor) else v for k, v in s.options.items()}
-            parts.append(LOSSES[s.name].function(logits_KCB[s.members], y_KB[s.members], **options))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        if len(self.loss_slices) == 1:  # a slice of all is an operation all the same, and one more on the way back
+            return self._loss(self.loss_slices[0], logits_KCB, y_KB)
+        return torch.cat([self._loss(s, logits_KCB[s.members], y_KB[s.members]) for s in self.loss_slices])
+
+    @staticmethod
+    def _loss(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> Tensor:
+        options = {k: v.to(logits_mCB) if isinstance(v, Tensor) else v for k, v in s.options.items()}
+        return LOSSES[s.name].function(logits_mCB, y_mB, **options)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with a member axis by name: parameters and running statistics."""

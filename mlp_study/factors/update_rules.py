@@ -32,13 +32,21 @@ def _add_scaled(p: Tensor, x: Tensor, scale: Number) -> None:
         p.addcmul_(x, scale)
 
 
-def _add_ratio(p: Tensor, numerator: Tensor, denominator: Tensor, scale: Number) -> None:
-    """Do p += scale numerator / denominator; the denominator is overwritten."""
+def _subtract_scaled(p: Tensor, x: Tensor, scale: Number) -> None:
+    """Do p -= scale x in one pass."""
     if is_plain(scale):
-        p.addcdiv_(numerator, denominator, value=scale)
+        p.sub_(x, alpha=scale)
+    else:
+        p.addcmul_(x, scale, value=-1)
+
+
+def _subtract_ratio(p: Tensor, numerator: Tensor, denominator: Tensor, scale: Number) -> None:
+    """Do p -= scale numerator / denominator; the denominator is overwritten."""
+    if is_plain(scale):
+        p.addcdiv_(numerator, denominator, value=-scale)
     else:
         torch.div(numerator, denominator, out=denominator)
-        p.addcmul_(denominator, scale)
+        p.addcmul_(denominator, scale, value=-1)
 
 
 def _is_zero(value: Number) -> bool:
@@ -56,7 +64,7 @@ def _decay(p: Tensor, g: Tensor, h: Hyper) -> None:
 def sgd(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     """Do p -= lr g."""
     _decay(p, g, h)
-    _add_scaled(p, g, -h["lr"])
+    _subtract_scaled(p, g, h["lr"])
 
 
 def _accumulate(velocity: Tensor, g: Tensor, momentum: Number) -> None:
@@ -71,7 +79,7 @@ def momentum(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     """Polyak's heavy ball, as torch.optim.SGD(momentum) writes it."""
     _decay(p, g, h)
     _accumulate(state["velocity"], g, h["momentum"])
-    _add_scaled(p, state["velocity"], -h["lr"])
+    _subtract_scaled(p, state["velocity"], h["lr"])
 
 
 def nesterov(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
@@ -79,7 +87,7 @@ def nesterov(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     _decay(p, g, h)
     _accumulate(state["velocity"], g, h["momentum"])
     _add_scaled(g, state["velocity"], h["momentum"])
-    _add_scaled(p, g, -h["lr"])
+    _subtract_scaled(p, g, h["lr"])
 
 
 def _average_squares(square: Tensor, g: Tensor, beta: Number) -> None:
@@ -112,7 +120,7 @@ def _adam_step(p: Tensor, g: Tensor, mean: Tensor, square: Tensor, step: int, nu
     mean.lerp_(g, 1 - beta1)
     _average_squares(square, g, beta2)
     torch.sqrt(square, out=g).add_(eps * correction)
-    _add_ratio(p, mean, g, -lr * correction / (1 - beta1**step))
+    _subtract_ratio(p, mean, g, lr * correction / (1 - beta1**step))
 
 
 def _adam_fused(tensors: list[Tensor], step: int, numbers: list[Number]) -> None:
@@ -141,7 +149,7 @@ def nadam(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     correction = (1 - h["beta2"] ** step) ** 0.5
     g.mul_((1 - now) / (1 - past))
     _add_scaled(g, mean, after / (1 - past * after))
-    _add_ratio(p, g, square.sqrt().add_(h["eps"] * correction), -h["lr"] * correction)
+    _subtract_ratio(p, g, square.sqrt().add_(h["eps"] * correction), h["lr"] * correction)
 
 
 def _momentum_product(step: int, beta1: Number, decay: Number, dtype: torch.dtype) -> Number:
@@ -165,17 +173,17 @@ def rmsprop(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     _average_squares(state["square"], g, h["rho"])
     root = state["square"].sqrt().add_(h["eps"])
     if _is_zero(h["momentum"]):
-        _add_ratio(p, g, root, -h["lr"])
+        _subtract_ratio(p, g, root, h["lr"])
     else:
         _accumulate(state["velocity"], g.div_(root), h["momentum"])
-        _add_scaled(p, state["velocity"], -h["lr"])
+        _subtract_scaled(p, state["velocity"], h["lr"])
 
 
 def adagrad(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     """AdaGrad, the sum of squares starting from 0."""
     _decay(p, g, h)
     state["square"].addcmul_(g, g)
-    _add_ratio(p, g, state["square"].sqrt().add_(h["eps"]), -h["lr"])
+    _subtract_ratio(p, g, state["square"].sqrt().add_(h["eps"]), h["lr"])
 
 
 def lion(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
@@ -183,7 +191,7 @@ def lion(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     _decay(p, g, h)
     direction = torch.lerp(state["mean"], g, 1 - h["beta1"]).sign_()
     state["mean"].lerp_(g, 1 - h["beta2"])
-    _add_scaled(p, direction, -h["lr"])
+    _subtract_scaled(p, direction, h["lr"])
 
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -199,7 +207,7 @@ def muon(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
     _decay(p, g, h)
     state["mean"].lerp_(g, 1 - h["momentum"])
     g = g.lerp_(state["mean"], h["momentum"]) if h["nesterov"] else state["mean"]
-    _add_scaled(p, orthogonalized(g, h["ns_steps"]), -h["lr"] * math.sqrt(max(1.0, rows / columns)))
+    _subtract_scaled(p, orthogonalized(g, h["ns_steps"]), h["lr"] * math.sqrt(max(1.0, rows / columns)))
 
 
 def orthogonalized(g_mOI: Tensor, steps: int = 5) -> Tensor:

@@ -126,10 +126,10 @@ class PopulationModule(LightningModule):
         self.updates.prepare(steps)
         y_KSB = self.feed.targets(block)
         whole = self._chunk >= block.index_RSB.shape[2]
-        x_GSBI = self._inputs(block) if whole else None
+        x_SGBI = self._inputs(block).unbind(1) if whole else None
         losses, correct = [], []
-        for s in range(steps):
-            chunks = [(x_GSBI[:, s], y_KSB[:, s])] if x_GSBI is not None else self._chunks(block, y_KSB[:, s])
+        for s, y_KB in enumerate(y_KSB.unbind(1)):
+            chunks = self._chunks(block, y_KB) if x_SGBI is None else [(x_SGBI[s], y_KB)]
             loss_K, correct_K = self._step(chunks, block.index_RSB.shape[2])
             losses.append(loss_K)
             correct.append(correct_K)
@@ -178,15 +178,17 @@ class PopulationModule(LightningModule):
         for x_GBI, y_KB in chunks:
             logits_KCB = self.mlp(x_GBI, None if keys_K is None else from_image(keys_K, seen))
             seen += y_KB.shape[1]
-            part_K = self.mlp.loss(logits_KCB, y_KB).sum(1) / count
-            gradients = torch.autograd.grad(part_K.sum(), self.updates.parameters, materialize_grads=True)
+            loss_KB = self.mlp.loss(logits_KCB, y_KB)
+            share_KB = torch.full_like(loss_KB, 1 / count)  # of an image in its member's mean loss
+            gradients = torch.autograd.grad(loss_KB, self.updates.parameters, share_KB, materialize_grads=True)
             total = [a.add_(b) for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
             hits_K = (predicted(logits_KCB.detach()) == y_KB).sum(1)
-            loss_K = part_K.detach() if loss_K is None else loss_K + part_K.detach()
+            part_K = loss_KB.detach().sum(1) / count
+            loss_K = part_K if loss_K is None else loss_K + part_K
             correct_K = hits_K if correct_K is None else correct_K + hits_K
         assert loss_K is not None
         assert correct_K is not None
-        if self.device.type == "cpu" and not bool(torch.isfinite(loss_K).all()):
+        if self.device.type == "cpu" and not math.isfinite(loss_K.sum().item()):
             self._freeze_diverged(loss_K[None], total)
         self.updates.step(total)
         return loss_K, correct_K

@@ -1,0 +1,105 @@
+"""What one training step costs, in counts: operations, products, allocations, pages. A guard that no clock can disturb.
+
+The limits are today's counts; one that a change lowers is lowered here, one that it raises needs a reason.
+"""
+
+from __future__ import annotations
+
+import collections
+import platform
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mlp_study.config import RunConfig
+from mlp_study.data.blocks import Block
+from mlp_study.training.module import PopulationModule
+from mlp_study.training.population import train_population
+from tests.small_runs import config
+
+STEPS = 20
+
+
+def members(count: int, *overrides: str, width: int = 4) -> list[RunConfig]:
+    """Members of one minibatch that differ in their learning rate."""
+    about = (f"model.widths=[{width}]", "trainer.max_epochs=2", "data.limit=640", "data.batch_size=32")
+    return [config(*about, *overrides, f"optimizer.lr={0.01 * (1 + k / 100)}") for k in range(count)]
+
+
+def second_epoch(
+    monkeypatch: pytest.MonkeyPatch, configs: list[RunConfig], measure: Callable[[Callable[[], None]], Any]
+) -> Any:
+    """What ``measure`` makes of the training of the second epoch, one block of ``STEPS`` steps."""
+    plain, found = PopulationModule.training_step, []
+
+    def watched(module: PopulationModule, block: Block, index: int) -> None:
+        if module.epochs_done == 1:
+            assert block.index_RSB.shape[1] == STEPS
+            found.append(measure(lambda: plain(module, block, index)))
+        else:
+            plain(module, block, index)
+
+    monkeypatch.setattr(PopulationModule, "training_step", watched)
+    train_population(configs)
+    [value] = found
+    return value
+
+
+class Counting(TorchDispatchMode):
+    """Counts the operations that reach a kernel, forth and back, and the memory that their results take anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: collections.Counter[str] = collections.Counter()
+        self.allocations = self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        found = func(*args, **kwargs)
+        fresh = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.untyped_storage()._cdata not in given]
+        self.calls[func.overloadpacket.__name__] += 1
+        self.allocations += len(fresh)
+        self.bytes += sum(t.untyped_storage().nbytes() for t in fresh)
+        return found
+
+
+def counted(train: Callable[[], None]) -> Counting:
+    with Counting() as seen:
+        train()
+    return seen
+
+
+# (optimizer, operations a step, allocations a step) of members that differ in their learning rate
+LIMITS = [("optimizer=sgd", 48, 24), ("optimizer=momentum", 52, 24), ("optimizer=adam", 84, 32)]
+
+
+@pytest.mark.parametrize(("optimizer", "operations", "allocations"), LIMITS)
+def test_a_step_is_a_handful_of_operations_whatever_the_number_of_members(
+    monkeypatch, optimizer, operations, allocations
+):
+    few = second_epoch(monkeypatch, members(2, optimizer), counted)
+    many = second_epoch(monkeypatch, members(12, optimizer), counted)
+    products = {name: many.calls[name] / STEPS for name in ("baddbmm", "bmm")}
+    assert products == {"baddbmm": 2, "bmm": 3}  # forth; back: two for weights, one for activations
+    assert many.calls == few.calls
+    assert many.calls.total() / STEPS <= operations
+    assert many.allocations / STEPS <= allocations
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is told what to keep where it is glibc's")
+def test_a_step_touches_no_fresh_pages_even_where_a_gradient_exceeds_what_glibc_keeps(monkeypatch):
+    def pages(train: Callable[[], None]) -> float:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        train()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / STEPS
+
+    configs = members(112, "optimizer=sgd", width=100)
+    gradient = len(configs) * 784 * 100 * 4
+    assert gradient > 2**25  # glibc maps a larger block afresh each time
+    assert second_epoch(monkeypatch, configs, pages) < 0.05 * gradient / resource.getpagesize()
