@@ -84,6 +84,7 @@ def test_the_record_has_every_sample(bench, rows, tmp_path, monkeypatch, capsys)
     assert "made_up" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_probes_are_all_that_differs_where_their_cost_is_measured(bench, rows):
     """The row itself, on the embedded digits: looking changes no result."""
     probed, plain = bench.measure(rows.probes_cost("digits"), rounds=1)
