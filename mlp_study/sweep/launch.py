@@ -14,6 +14,7 @@ from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import tracking
 from mlp_study.sweep import slurm, summary
+from mlp_study.sweep.cost import REHEARSAL_SECONDS
 from mlp_study.sweep.executor import Executor, Keeping, make_folder
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
@@ -67,7 +68,7 @@ class Launch:
             crew = Crew(crew.workers, slurm.population_bytes(self.slurm), shared=False)
         plan = grouped(ids, cells, crew, share_of(settings), store.interrupted())
         finished = {cell.run_id for cell in plan.cells if store.finished(cell.run_id, settings.retry_failed)}
-        summary.print_plan(plan, store.folder, finished)
+        summary.print_plan(plan, store.folder, finished, crew.workers, REHEARSAL_SECONDS if settings.dry_run else None)
         if settings.dry_run:
             return [MemberReturn(list(job), math.nan, composer) for job in jobs]
         store.open(fixed, [cell.run_id for cell in cells])

@@ -1,10 +1,9 @@
-"""What a population costs before it is trained: its members' memory, and a rough time; on the safe side."""
+"""What memory a population takes, estimated on the safe side before it is trained, and how many members fit."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ CPU_MEMBERS = 256  # beyond it a CPU gains no speed, and an interruption loses m
 CPU_BYTES = 24 * 2**20  # weights, gradients and optimizer state that a CPU's caches hold from one step to the next
 GPU_MEMBERS = 4096
 SHARE = 0.5  # of what is free
-PRODUCTS_SHARE = 0.4  # of the pure matrix-product speed that training reaches; the rest is updates and everything else
 
 
 def parameters(config: RunConfig, images: ImageSet) -> int:
@@ -106,28 +104,13 @@ def largest(config: RunConfig, member: int, updated: int, limit: int) -> int:
         updated: bytes that each update of one of them reads and writes.
         limit: bytes that all may take.
     """
-    most = GPU_MEMBERS if on_gpu(config) else max(1, min(CPU_MEMBERS, CPU_BYTES // updated))
+    most = GPU_MEMBERS if on_gpu(config) else cpu_members(updated)
     return max(1, min(config.max_members or most, limit // max(1, member)))
 
 
-def operations(config: RunConfig, images: ImageSet, train_size: int, val_size: int) -> float:
-    """Floating-point operations of one run: there and back on the training images, there on those that validate."""
-    per_image = 2.0 * parameters(config, images)
-    checks = config.trainer.max_epochs / config.trainer.validate_every
-    return per_image * (3 * train_size * config.trainer.max_epochs + val_size * checks)
-
-
-def speed(device: str = "cpu") -> float:
-    """Floating-point operations a second that training may reach here, from a tenth of a second of matrix products."""
-    import torch
-
-    a, b = torch.ones(100, 784, device=device), torch.ones(784, 1600, device=device)
-    float((a @ b)[0, 0])
-    count, began = 0, time.perf_counter()
-    while (seconds := time.perf_counter() - began) < 0.1:
-        float((a @ b)[0, 0])
-        count += 1
-    return PRODUCTS_SHARE * count * 2 * a.shape[0] * a.shape[1] * b.shape[1] / seconds
+def cpu_members(updated: int) -> int:
+    """Members that a CPU trains fastest together, from the bytes that an update of one reads and writes."""
+    return max(1, min(CPU_MEMBERS, CPU_BYTES // updated))
 
 
 def _lines(path: Path) -> Sequence[str]:

@@ -11,6 +11,7 @@ from mlp_study.config import RunConfig
 from mlp_study.data.images import load, split
 from mlp_study.errors import ConfigError
 from mlp_study.sweep import memory
+from mlp_study.sweep.cost import work
 
 if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet
@@ -34,13 +35,13 @@ class Population:
     Attributes:
         bytes: estimated memory.
         steps: updates of each member.
-        operations: estimated floating-point operations of all members.
+        work: of all members, in the unit of ``cost.work``.
     """
 
     cells: tuple[Cell, ...]
     bytes: int
     steps: int
-    operations: float
+    work: float
 
     @property
     def name(self) -> str:
@@ -156,7 +157,7 @@ def _share(cells: Sequence[Cell], number: int, count: int) -> list[Cell]:
 
     All runs are laid on a line, those of equal shapes next to each other, and the line is cut in equal lengths.
     """
-    line = [(cell, group.operations) for group in _groups(cells) for cell in group.cells]
+    line = [(cell, group.work(cell)) for group in _groups(cells) for cell in group.cells]
     total, before, found = sum(length for _, length in line), 0.0, []
     for cell, length in line:
         if number <= (before + length / 2) * count / total < number + 1:
@@ -187,22 +188,26 @@ class _Group:
         cells: in the order in which neighbours share most.
         batch: images in a minibatch.
         steps: updates of each.
-        operations: floating-point operations of each.
+        sizes: images of the training and of the validation split.
     """
 
     cells: tuple[Cell, ...]
     images: ImageSet
     batch: int
     steps: int
-    operations: float
+    sizes: tuple[int, int]
 
     def population(self, cells: Sequence[Cell]) -> Population:
         """Some of them together."""
-        return Population(tuple(cells), sum(map(self.bytes, cells)), self.steps, self.operations * len(cells))
+        return Population(tuple(cells), sum(map(self.bytes, cells)), self.steps, sum(map(self.work, cells)))
 
     def bytes(self, cell: Cell) -> int:
         """Estimated memory of one."""
         return memory.member_bytes(cell.config, self.images, self.batch)
+
+    def work(self, cell: Cell) -> float:
+        """Of one, in the unit of ``cost.work``."""
+        return work(cell.config, self.images, self.steps, *self.sizes)
 
     def most(self, crew: Crew) -> int:
         """Members that one population of it may have."""
@@ -224,10 +229,10 @@ def group_of(cells: Sequence[Cell]) -> _Group:
     """Runs of one shape with what they cost; raises DataError if their data set cannot be read."""
     first = cells[0].config
     images = load(first.data.name, first.data_root, **first.data.options)
-    train_size, val_size = split_sizes(first, images)
-    batch = train_size if first.data.batch_size == "full" else min(int(first.data.batch_size), train_size)
-    steps = -(-train_size // batch) * first.trainer.max_epochs
-    return _Group(tuple(cells), images, batch, steps, memory.operations(first, images, train_size, val_size))
+    sizes = split_sizes(first, images)
+    batch = sizes[0] if first.data.batch_size == "full" else min(int(first.data.batch_size), sizes[0])
+    steps = -(-sizes[0] // batch) * first.trainer.max_epochs
+    return _Group(tuple(cells), images, batch, steps, sizes)
 
 
 def _chunks(group: _Group, crew: Crew, at_least: int) -> Iterator[Population]:

@@ -72,7 +72,7 @@ class ProcessesExecutor:
 
     def run(self, populations: Sequence[Population], after: Callable[[Population, int], None]) -> None:
         """Train all; ``after`` is called as each population ends. Raises what ``Executor.run`` raises."""
-        waiting = collections.deque(sorted(populations, key=lambda p: -p.operations))  # long ones first
+        waiting = collections.deque(sorted(populations, key=lambda p: -p.work))  # long ones first
         crew = [self._hire(number) for number in range(min(self.workers, len(waiting)))]
         with self.stop:
             try:
@@ -141,7 +141,7 @@ class ProcessesExecutor:
             return []
         middle = len(cells) // 2
         return [
-            replace(population, cells=part, operations=population.operations * len(part) / len(cells))
+            replace(population, cells=part, work=population.work * len(part) / len(cells))
             for part in (cells[:middle], cells[middle:])
         ]
 

@@ -25,7 +25,7 @@ class SweepProgress(Callback):
     """
 
     def __init__(self, populations: Sequence[Population], shown: bool) -> None:
-        self._total = {p.name: p.operations for p in populations}
+        self._total = {p.name: p.work for p in populations}
         self._count = len(populations)
         self._shown = shown
         self._bar: Progress | None = None
@@ -50,7 +50,7 @@ class SweepProgress(Callback):
     def begin(self, population: Population) -> None:
         """The next population is about to train."""
         self._number += 1
-        self._share = population.operations
+        self._share = population.work
 
     def end(self, population: Population) -> None:
         """The population is done, trained here or elsewhere."""

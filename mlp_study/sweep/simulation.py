@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.config import GROUPS, RunConfig
-from mlp_study.sweep import memory
+from mlp_study.data.images import load
+from mlp_study.sweep import cost, memory
 from mlp_study.sweep.plan import Cell, Crew, group_of
-from mlp_study.sweep.summary import POPULATION_SECONDS, RECORD_SECONDS, aligned, described, duration
+from mlp_study.sweep.summary import aligned, described, duration
 
 if TYPE_CHECKING:
     from mlp_study.sweep.composer import Composer
@@ -39,7 +40,7 @@ class Class:
         populations: how many they make.
         bytes: memory of the largest population.
         steps: updates of each run.
-        operations: floating-point operations of all.
+        work: of all, in the unit of ``cost.work``.
     """
 
     config: RunConfig
@@ -47,7 +48,13 @@ class Class:
     populations: int
     bytes: int
     steps: int
-    operations: float
+    work: float
+
+    def part(self) -> cost.Part:
+        """What its time is estimated from: full populations of equal members."""
+        images = load(self.config.data.name, self.config.data_root, **self.config.data.options)
+        members = -(-self.runs // self.populations)
+        return cost.Part([self.config] * members, images, self.work / self.populations, self.populations)
 
 
 def simulate(axes: Mapping[str, Sequence[str]], composer: Composer, crew: Crew | None = None) -> list[Class]:
@@ -105,7 +112,7 @@ def _class(config: RunConfig, runs: int, crew: Crew) -> Class:
     group = group_of([Cell("", config, ())])
     each = group.bytes(group.cells[0])
     most = group.most(crew)
-    return Class(config, runs, -(-runs // most), each * min(runs, most), group.steps, group.operations * runs)
+    return Class(config, runs, -(-runs // most), each * min(runs, most), group.steps, group.work(group.cells[0]) * runs)
 
 
 def print_simulation(found: Sequence[Class], folder: Path) -> None:
@@ -114,13 +121,12 @@ def print_simulation(found: Sequence[Class], folder: Path) -> None:
     print(f"Sweep of {runs} runs in about {populations} populations: sweep_dir={folder}")
     print("  a simulated plan: choices are tried together, other values one by one, and not run by run")
     lines = [["populations", "members", "data", "layers", "batch", "epochs", "steps", "memory"]]
-    for c in sorted(found, key=lambda c: -c.operations):
+    for c in sorted(found, key=lambda c: -c.work):
         lines.append([str(c.populations), str(-(-c.runs // c.populations)), *described(c.config, c.steps, c.bytes)])
     print(aligned(lines[:30]))
     if len(lines) > 30:
         print(f"  ... {len(lines) - 30} more")
-    rate = memory.speed("cuda" if memory.on_gpu(found[0].config) and memory.gpu_here() else "cpu")
-    seconds = sum(c.operations for c in found) / rate + runs * RECORD_SECONDS + populations * POPULATION_SECONDS
+    seconds = cost.seconds([c.part() for c in found], rehearsal=cost.REHEARSAL_SECONDS)
     largest = max(c.bytes for c in found)
     print(f"  at most {largest / memory.GB:.2f} GB at a time, about {duration(seconds)} for one process like this one")
     size = f"{FILES * runs:,} files, {FILES_BYTES * runs / memory.GB:.0f} GB"

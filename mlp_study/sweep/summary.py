@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.sweep.memory import GB, gpu_here, on_gpu, speed
+from mlp_study.data.images import load
+from mlp_study.sweep import cost
+from mlp_study.sweep.memory import GB
 
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
     from mlp_study.sweep.table import SweepTable
 
 SHOWN = 40  # lines of a table; of longer ones the best and the worst
-RECORD_SECONDS = 0.015  # files and W&B of a run
-POPULATION_SECONDS = 0.3  # building it, evaluating it
 
 
-def print_plan(plan: Plan, folder: Path, finished: Collection[str]) -> None:
+def print_plan(
+    plan: Plan, folder: Path, finished: Collection[str], workers: int = 1, rehearsal: float | None = None
+) -> None:
     """Populations, members, steps, estimated memory and time; and the folder, by which the sweep resumes."""
     runs, todo = len(plan), len(plan) - len(finished)
     same = len(plan.jobs) - runs - plan.elsewhere
@@ -39,7 +41,10 @@ def print_plan(plan: Plan, folder: Path, finished: Collection[str]) -> None:
         lines = [*lines[: SHOWN // 2], ["..."], *lines[-SHOWN // 2 :]]
     print(aligned(lines))
     largest = max(population.bytes for population in plan.populations)
-    print(f"  at most {largest / GB:.2f} GB at a time, about {duration(seconds(plan, finished))}", flush=True)
+    print(
+        f"  at most {largest / GB:.2f} GB at a time, about {duration(estimated(plan, finished, workers, rehearsal))}",
+        flush=True,
+    )
 
 
 def _described(population: Population) -> list[str]:
@@ -55,16 +60,15 @@ def described(config: RunConfig, steps: int, size: int) -> list[str]:
     return [*map(str, parts), f"{size / GB:.2f} GB"]
 
 
-def seconds(plan: Plan, finished: Collection[str]) -> float:
-    """A rough estimate of the time for what is not finished."""
-    total = 0.0
-    rate = speed("cuda" if on_gpu(plan.populations[0].cells[0].config) and gpu_here() else "cpu")
+def estimated(plan: Plan, finished: Collection[str], workers: int, rehearsal: float | None = None) -> float:
+    """Seconds for what is not finished; ``rehearsal`` bounds the time that finding out may take."""
+    parts = []
     for population in plan.populations:
-        left = sum(cell.run_id not in finished for cell in population.cells)
+        left = [cell.config for cell in population.cells if cell.run_id not in finished]
         if left:
-            total += population.operations * left / len(population.cells) / rate
-            total += RECORD_SECONDS * left + POPULATION_SECONDS
-    return total
+            images = load(left[0].data.name, left[0].data_root, **left[0].data.options)
+            parts.append(cost.Part(left, images, population.work * len(left) / len(population.cells)))
+    return cost.seconds(parts, workers, rehearsal) if parts else 0.0
 
 
 def print_summary(table: SweepTable, plan: Plan) -> None:

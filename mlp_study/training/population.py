@@ -89,29 +89,36 @@ def train_population(
         DataError: the data set cannot be read.
         Interrupted: SIGINT or SIGTERM asked to stop, or as ``Preempted`` SIGUSR1 or SIGUSR2; the checkpoint is written.
     """
-    if len({shape_key(c) for c in configs}) != 1:
-        raise ConfigError("the members of one population must share data set, widths, batch size, epochs and precision")
     listener = listener or Listener()
     first = configs[0]
-    images = images or load(first.data.name, first.data_root, **first.data.options)
-    order = lockstep_order(configs)
-    ordered = [configs[k] for k in order]
-    data = PopulationData(ordered, images, max([*first.model.widths, len(images.classes)]))
-    module = PopulationModule(data)
+    module, order = assembled(configs, images or load(first.data.name, first.data_root, **first.data.options))
     module.resume_from = resume_from
     listener.started(configs)
     began = time.perf_counter()
     stopping = Stopping(module, checkpoint)
-    with _arithmetic(module), _quiet_lightning(), stopping:
-        ours = member_callbacks(ordered, listener, order, checkpoint)
-        _fit(module, data, [*ours, *callbacks, stopping], resume_from)
+    with arithmetic(module), _quiet_lightning(), stopping:
+        ours = member_callbacks(module.configs, listener, order, checkpoint)
+        _fit(module, [*ours, *callbacks, stopping], resume_from)
         results = _results(module, order, time.perf_counter() - began)
     for k, result in enumerate(results):
         listener.finished(k, result)
     return results
 
 
-def _fit(module: PopulationModule, data: PopulationData, callbacks: list[Callback], resume_from: Path | None) -> None:
+def assembled(configs: Sequence[RunConfig], images: ImageSet) -> tuple[PopulationModule, list[int]]:
+    """The population of these configs, and the number in ``configs`` of each of its members.
+
+    Raises:
+        ConfigError: the configs cannot train together.
+    """
+    if len({shape_key(c) for c in configs}) != 1:
+        raise ConfigError("the members of one population must share data set, widths, batch size, epochs and precision")
+    order = lockstep_order(configs)
+    widest = max([*configs[0].model.widths, len(images.classes)])
+    return PopulationModule(PopulationData([configs[k] for k in order], images, widest)), order
+
+
+def _fit(module: PopulationModule, callbacks: list[Callback], resume_from: Path | None) -> None:
     trainer_config = module.configs[0].trainer
     trainer = Trainer(
         max_epochs=trainer_config.max_epochs,
@@ -133,8 +140,8 @@ def _fit(module: PopulationModule, data: PopulationData, callbacks: list[Callbac
     if resume_from is not None:  # the Trainer counts on, so that validations fall on the same epochs
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.processed, steps = progress_in(resume_from, module.configs)
-        data.skip(progress.processed + 1, steps - progress.processed * module.feed.steps_per_epoch)
-    trainer.fit(module, datamodule=data)
+        module.data.skip(progress.processed + 1, steps - progress.processed * module.feed.steps_per_epoch)
+    trainer.fit(module, datamodule=module.data)
     module.to(module.trained_on)  # the Trainer leaves it on the CPU
 
 
@@ -199,7 +206,7 @@ def step_flop(module: PopulationModule) -> float:
 
 
 @contextlib.contextmanager
-def _arithmetic(module: PopulationModule) -> Iterator[None]:
+def arithmetic(module: PopulationModule) -> Iterator[None]:
     """The CPU's threads, its memory, and denormal numbers flushed: they slow saturated networks and change no accuracy.
 
     Only while training: the caller's own process may count on its own choices.

@@ -141,7 +141,8 @@ def diagnostic_of(name: str) -> str:
     return next((entry for entry in DIAGNOSTICS if name.startswith(entry)), name)
 
 
-def _union(module: PopulationModule, which: str) -> list[str]:
+def union(module: PopulationModule, which: str) -> list[str]:
+    """The diagnostics that any member asks for in ``probes.<which>``."""
     return list(dict.fromkeys(name for c in module.configs for name in getattr(c.probes, which)))
 
 
@@ -150,7 +151,7 @@ def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed, *, as
     values = measured(
         mlp,
         feed,
-        _union(module, "ends"),
+        union(module, "ends"),
         module.configs[0].probes.images,
         whole=True,
         as_training=as_training,
@@ -165,8 +166,8 @@ class Probing(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Before the first step: the initial network."""
         module: PopulationModule = pl_module
-        module.after_step = self._after_step if _union(module, "steps") else None
-        if module.updates.step_count == 0 and _union(module, "ends"):
+        module.after_step = self._after_step if union(module, "steps") else None
+        if module.updates.step_count == 0 and union(module, "ends"):
             self._keep(module, "initial", as_training=True)
 
     def _after_step(self, module: PopulationModule) -> None:
@@ -186,7 +187,7 @@ class Probing(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """The cheap ones, on ``probes.images`` of the training images, into the row that has just been written."""
         module: PopulationModule = pl_module
-        first, names = module.configs[0].probes, _union(module, "epochs")
+        first, names = module.configs[0].probes, union(module, "epochs")
         if not names or module.epochs_done % first.every:
             return
         values = measured(module.mlp, module.feed, names, first.images, updates=module.updates)

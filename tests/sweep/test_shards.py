@@ -28,8 +28,8 @@ def test_the_shares_are_the_whole_plan_in_about_equal_parts(count):
     members = [cell.run_id for plan in plans for cell in plan.cells]
     assert sorted(members) == sorted(cell.run_id for cell in found)
     assert all(len(plan) + plan.elsewhere == len(found) for plan in plans)
-    work = [sum(population.operations for population in plan.populations) for plan in plans]
-    largest = max(p.operations / len(p.cells) for plan in plans for p in plan.populations)
+    work = [sum(population.work for population in plan.populations) for plan in plans]
+    largest = max(p.work / len(p.cells) for plan in plans for p in plan.populations)
     assert max(work) - min(work) <= 2 * largest
 
 

@@ -25,7 +25,7 @@ def test_it_counts_the_runs_and_shapes_of_the_real_plan():
     assert sum(c.runs for c in found) == len(plan) == 2 * 2 * 2 * 2 * 5 * 2 * 2
     real = {p.steps for p in plan.populations}
     assert {c.steps for c in found} == real
-    assert sum(c.operations for c in found) == pytest.approx(sum(p.operations for p in plan.populations))
+    assert sum(c.work for c in found) == pytest.approx(sum(p.work for p in plan.populations))
     # The real plan mixes optimizers of different memory in one population; each class rounds up once.
     assert len(plan.populations) <= sum(c.populations for c in found) <= len(plan.populations) + len(found)
 
