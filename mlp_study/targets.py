@@ -15,7 +15,10 @@ from mlp_study.errors import ConfigError
 
 # In the ``hydra`` node, which is all that Hydra instantiates: key -> what it may name.
 ALLOWED = {
-    "_target_": (r"(hydra|hydra_plugins)\.[\w.]+", "a class of Hydra or of one of its plugins"),
+    "_target_": (
+        r"(hydra|hydra_plugins)\.[\w.]+|optuna\.(samplers|pruners)\.\w+",
+        "a class of Hydra or of one of its plugins, or a sampler or pruner of Optuna",
+    ),
     "()": (r"colorlog\.ColoredFormatter", "colorlog.ColoredFormatter"),
     "class": (
         r"logging\.(handlers\.(Timed)?Rotating|handlers\.Watched)?(File|Stream|Null)Handler|rich\.logging\.RichHandler"

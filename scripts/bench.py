@@ -8,8 +8,8 @@
 Each contender is a process of its own (`scripts/peers/`), prepared and warmed up before the first round, so that no
 thread pool or allocator is shared and nothing but the timed part is timed. A round runs every contender once; the order
 rotates from round to round; ratios are taken within a round. Contenders whose packages are missing are named and left
-out (extra `bench`: jax, keras). A row written to FILE replaces that row's earlier numbers there. MNIST is read from
-MLP_STUDY_DATA or data/, in torchvision's layout.
+out (extra `bench`: jax, keras, tensorflow). A row written to FILE replaces that row's earlier numbers there. MNIST is
+read from MLP_STUDY_DATA or data/, in torchvision's layout.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from typing import Any
 from peers.rows import ROWS, Contender, Row
 
 HERE = Path(__file__).resolve().parent
-COMMANDS = ("command", "sweep_overhead")  # peers that work in child processes
-VERSIONS = ("mlp_study", "torch", "lightning", "numpy", "jax", "keras")
+COMMANDS = ("command", "sweep_overhead", "dry_run")  # peers that work in child processes
+VERSIONS = ("mlp_study", "torch", "lightning", "numpy", "jax", "keras", "tensorflow")
 
 
 class Worker:
@@ -45,7 +45,7 @@ class Worker:
         self.seconds: list[float] = []
         self.report: dict[str, Any] = {}
         paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
         arguments = [sys.executable, __file__, "--worker", contender.module, json.dumps(contender.options)]
         arguments += ["--cpu"] * cpu
         self.process = subprocess.Popen(

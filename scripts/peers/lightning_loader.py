@@ -1,4 +1,7 @@
-"""Lightning as its documentation teaches it: a DataLoader over tensors, `training_step`, `self.log`."""
+"""Lightning as its documentation teaches it: a DataLoader, `training_step`, `self.log`.
+
+Over tensors in memory; or, as its templates have it, over torchvision's data set with transforms of each image.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ import logging
 import warnings
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import transforms
 
 from peers.mnist import BATCH, CLASSES, LEARNING_RATE, WIDTH, test_set, training_set
 
@@ -40,12 +48,28 @@ class Classifier(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=LEARNING_RATE)
 
 
-def prepare() -> tuple[Callable[[], float], Callable[[], float]]:
+class Images(Dataset[tuple[Tensor, int]]):
+    """What torchvision.datasets.MNIST does for an image, without its download."""
+
+    def __init__(self, images_NI: NDArray[np.float32], labels_N: NDArray[np.int64]) -> None:
+        self.images = np.rint(255 * images_NI).astype(np.uint8).reshape(-1, 28, 28)
+        self.labels = labels_N.tolist()
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Lambda(torch.flatten)])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[number])), self.labels[number]
+
+
+def prepare(*, torchvision: bool = False) -> tuple[Callable[[], float], Callable[[], float]]:
     """(train one epoch and return its seconds, accuracy on the test images)."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    images, labels = (torch.from_numpy(array) for array in training_set())
-    loader = DataLoader(TensorDataset(images, labels), batch_size=BATCH, shuffle=True)
+    arrays = training_set()
+    images: Dataset[Any] = Images(*arrays) if torchvision else TensorDataset(*map(torch.from_numpy, arrays))
+    loader = DataLoader(images, batch_size=BATCH, shuffle=True)
     module = Classifier()
 
     def epoch() -> float:

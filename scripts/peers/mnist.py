@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 BATCH = 100
 WIDTH = 100
+PIXELS = 784
 CLASSES = 10
 LEARNING_RATE = 0.01
 

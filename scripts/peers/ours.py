@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from statistics import mean
 from typing import Any
@@ -31,9 +31,9 @@ def composed(*more: str, data: str = "mnist", epochs: int = 1) -> dict[str, Any]
     return values
 
 
-def configs(members: int, *, shared: bool) -> list[RunConfig]:
+def configs(members: int, *, shared: bool, more: Sequence[str] = ()) -> list[RunConfig]:
     """Members that differ in their learning rate and share each minibatch, or in their seed and share none."""
-    values = composed()
+    values = composed(*more)
     built = []
     for k in range(members):
         one = copy.deepcopy(values)
@@ -59,17 +59,19 @@ def prepare(
     members: int = 1,
     *,
     shared: bool = True,
+    more: Sequence[str] = (),
     mixed: bool | None = None,
     probes: bool | None = None,
     data: str = "mnist",
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """(train one epoch and return its training part's seconds for each member, mean accuracy on the test images).
 
-    ``mixed`` asks for the members of ``grid`` instead, ``probes`` for ``whole_runs`` with or without them on ``data``.
+    ``more`` are further overrides; ``mixed`` asks for the members of ``grid`` instead, ``probes`` for ``whole_runs``
+    with or without them on ``data``.
     """
     if probes is not None:
         return whole_runs(probes=probes, data=data)
-    wanted = configs(members, shared=shared) if mixed is None else grid(mixed=mixed)
+    wanted = configs(members, shared=shared, more=more) if mixed is None else grid(mixed=mixed)
     cells = [Cell(config.run_id, config, ()) for config in wanted]
     plan = grouped(tuple(cell.run_id for cell in cells), cells)  # a sweep's populations: as many members as caches hold
     images, accuracies = load("mnist", root()), [0.0]

@@ -38,8 +38,8 @@ def population(members: int, *, quick: bool) -> Row:
     contenders = (
         Contender(f"mlp_study K={members}", "ours", {"members": members}),
         Contender("PyTorch loop, one network", "torch_loop", goal=0.5),
-        Contender(f"JAX jit(scan(vmap)) K={members}", "jax_vmap", {"members": members}, goal=1.0),
-        Contender(f"matrix products K={members}", "matmul", {"members": members}, goal=1.6),
+        Contender(f"JAX jit(scan(vmap)) K={members}", "jax_vmap", {"members": members}, goal=0.8),
+        Contender(f"matrix products K={members}", "matmul", {"members": members}, goal=1.3),
     )
     return Row(f"population_{members}", "s per epoch and member", contenders, quick)
 
@@ -72,7 +72,33 @@ def probes_cost(data: str) -> Row:
     return Row("probes_cost", "s a run of 5 epochs", contenders)
 
 
+def shape(name: str, members: int, widths: tuple[int, ...], batch: int) -> Row:
+    """A tenth of MNIST through networks of another shape, over the arithmetic's own time: flat, or to be explained."""
+    sizes = "-".join(map(str, (784, *widths, 10)))
+    more = [f"model.widths={list(widths)}".replace(" ", ""), f"data.batch_size={batch}", "data.limit=6000"]
+    contenders = (
+        Contender(f"K={members} of {sizes}, batch {batch}", "ours", {"members": members, "more": more}),
+        Contender(
+            "matrix products",
+            "matmul",
+            {"members": members, "widths": widths, "batch": batch, "images": 6_000},
+        ),
+    )
+    return Row(f"shape_{name}", "s per epoch of 6,000 images and member", contenders)
+
+
+def foretold(grid: str) -> Row:
+    """A sweep against the time that ``dry_run`` foretells."""
+    contenders = (
+        Contender("from the plan to the end", "dry_run", {"grid": grid, "predicted": False}),
+        Contender("what dry_run says", "dry_run", {"grid": grid, "predicted": True}),
+    )
+    return Row(f"cost_model_{grid}", "s", contenders, most_rounds=3)
+
+
 DIGITS = ("-m", "mlp_study.train", "activation=relu", "data=digits")
+
+WIDTHS = {16: 64, 100: 16, 512: 8, 2048: 2}  # and how many members
 
 ROWS = (
     Row(
@@ -90,7 +116,9 @@ ROWS = (
         "s per epoch",
         (
             Contender("mlp_study K=1", "ours"),
-            Contender("Lightning and a DataLoader", "lightning_loader"),
+            Contender("Keras on TensorFlow", "keras_tensorflow", goal=0.3),
+            Contender("Lightning, DataLoader over tensors", "lightning_loader"),
+            Contender("Lightning, DataLoader, torchvision", "lightning_loader", {"torchvision": True}, goal=0.03),
             Contender("Keras on JAX, 50 steps per execution", "keras_run", {"steps_per_execution": 50}),
             Contender("JAX jit(scan)", "jax_vmap"),
             Contender("matrix products", "matmul"),
@@ -112,9 +140,22 @@ ROWS = (
         "s per epoch of 6,000 images and member",
         (
             Contender("3 activations x 4 scales x 3 optimizers x 5 seeds", "ours", {"mixed": True}),
-            Contender("180 alike, 5 seeds", "ours", {"mixed": False}, goal=1.3),
+            Contender("180 alike, 5 seeds", "ours", {"mixed": False}, goal=1.2),
         ),
     ),
+    Row(
+        "bf16",
+        "s per epoch and member",
+        (
+            Contender("K=64, bfloat16 products", "ours", {"members": 64, "more": ["trainer.precision=bf16"]}),
+            Contender("K=64, float32", "ours", {"members": 64}, goal=0.5),
+        ),
+    ),
+    *(shape(f"width_{width}", members, (width,), 100) for width, members in WIDTHS.items()),
+    *(shape(f"depth_{depth}", 16, (100,) * depth, 100) for depth in (2, 4, 8)),
+    *(shape(f"batch_{batch}", 16, (100,), batch) for batch in (32, 1_000, 6_000)),
+    foretold("digits"),
+    foretold("mnist"),
     probes_cost("mnist"),
     Row(
         "help",

@@ -74,17 +74,19 @@ class Cluster:
         return dict(line.split() for line in lines)
 
     def at_once(self, job: str) -> bool:
-        """Start a requeued job as soon as it can be, and say whether it was: SLURM lets it wait for two minutes.
+        """Start a requeued job as soon as it safely can be, and say whether it was: SLURM lets it wait for two minutes.
 
         Those have a purpose: should its first batch script's end be reported after its second start, SLURM takes it for
-        the second's, and the job is gone. The script's slurmstepd lives until its report is received.
+        the second's, and the job is gone. The script's slurmstepd lives until its report is received. And a node
+        takes a credential of the second in which it has revoked the job's last one for revoked too ("Killing
+        non-startable batch": gone as well), so that the start has to lie in a later second.
         """
         if self.jobs().get(job) != "PENDING":
             return False
         number = self.run("squeue", "--noheader", "--array", "--format=%A", f"--jobs={job}")
         if f"slurmstepd: [{number}.batch]" in self.steps():
             return False
-        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
         return True
 
     def steps(self) -> set[str]:

@@ -1,0 +1,45 @@
+"""A sweep, and what ``dry_run`` says beforehand of the time that it will take."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from time import perf_counter
+
+from peers.mnist import root
+
+UNITS = {"h": 3600, "min": 60, "s": 1}
+GRIDS = {
+    "digits": "data=digits +sweeps=activation_by_scale",
+    "mnist": "data=mnist activation=relu,tanh optimizer=sgd,adam model.widths=[100] seed=range(0,4)"
+    " trainer.max_epochs=3 data.root=" + str(root()),
+}
+
+
+def prepare(grid: str, *, predicted: bool) -> tuple[Callable[[], float], None]:
+    """(make the plan, train it unless ``predicted``; its seconds from the plan to the end, or what the plan says)."""
+
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["-m", "mlp_study.train", "-m", *GRIDS[grid].split(), "sweep_dir=sweep"]
+            process = subprocess.Popen(
+                [sys.executable, "-u", *arguments, f"dry_run={str(predicted).lower()}"],
+                cwd=folder,
+                env={**os.environ, "WANDB_MODE": "offline"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stdout
+            plan = next((line for line in process.stdout if "at a time, about" in line), "")
+            began = perf_counter()
+            process.stdout.read()
+            if process.wait() or not plan:
+                raise RuntimeError("the sweep failed")
+            said = re.findall(r"(\d+) (h|min|s)\b", plan.partition("about")[2])
+            return sum(int(count) * UNITS[unit] for count, unit in said) if predicted else perf_counter() - began
+
+    return run, None
