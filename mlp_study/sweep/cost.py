@@ -29,7 +29,7 @@ BYTES_PER_SECOND = 2e10
 STEP_SECONDS = 4e-4  # of Python, for all members of a population
 RECORD_SECONDS = 0.006  # a run's files
 TRACKING_SECONDS = 0.018  # a run's W&B, in another process, beside the training
-REPORT_SECONDS = 2.0  # at the end of a sweep
+REPORT_SECONDS = 4.0  # at the end of a sweep
 
 REHEARSAL_SECONDS = 10.0  # after which no further population is rehearsed
 LEAST_REHEARSAL = 0.5  # less is not worth beginning
