@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,6 +89,6 @@ def _probe_seconds(module: PopulationModule) -> float:
     for which, images in looked_at.items():
         if names := union(module, which):
             few = min(EVALUATED, size)
-            look = _timed(module, lambda names=names, few=few: measured(module.mlp, module.feed, names, few))  # type: ignore[misc]
+            look = _timed(module, partial(measured, module.mlp, module.feed, names, few))
             total += look * images / few
     return total
