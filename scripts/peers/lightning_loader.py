@@ -74,7 +74,7 @@ def prepare(*, torchvision: bool = False) -> tuple[Callable[[], float], Callable
 
     def epoch() -> float:
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type]
+        trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type] # all of them are bool
         trainer.fit(module, loader)
         return module.seconds
 
