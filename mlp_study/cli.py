@@ -137,11 +137,19 @@ def run_hydra(task: Callable[[Any], Any], command: str, purpose: str) -> None:
     tracebacks = wants_tracebacks()
 
     @functools.wraps(task)
-    def shielded(composed: Any) -> Any:  # inside Hydra's job, which would print a line of its own
-        return guarded(lambda: task(composed), tracebacks)
+    def shielded(composed: Any) -> Any:
+        """Inside Hydra's job, which would print a line of its own; of a sweep's job the sweeper gets the error."""
+        return guarded(lambda: task(composed), tracebacks or _in_sweep())
 
-    shielded.__dict__["unshielded"] = task  # for a search, which goes on after a job that fails
     guarded(lambda: _run_hydra(shielded))
+
+
+def _in_sweep() -> bool:
+    """Whether the job at hand is one of a sweep's, which goes on when it fails."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def _run_hydra(task: Callable[[Any], Any]) -> None:
@@ -164,7 +172,9 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
     overrides = swept(args.overrides) if sweeps else with_variant(resumed(args.overrides))
     foreign = args.config_name or args.config_dir or args.config_path
     if not (sweeps or args.hydra_help or args.shell_completion or foreign):
-        RunConfig.from_dict(compose(overrides))
+        config = RunConfig.from_dict(compose(overrides))
+        if config.dry_run and not (args.cfg or args.info):
+            flags.append("-m")  # the plan of a sweep of one
     sys.argv[1:] = [*flags, *overrides]
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does

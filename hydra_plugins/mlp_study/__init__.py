@@ -60,7 +60,6 @@ class OptunaSweeper(Sweeper):
         """Take what Hydra gives (Hydra's interface)."""
         from hydra.core.plugins import Plugins
 
-        task_function = getattr(task_function, "unshielded", task_function)
         self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mlp_study.conf import SlurmConfig
     from mlp_study.reporting.make import Made
+    from mlp_study.sweep.callbacks import JobCallbacks
     from mlp_study.sweep.composer import Composer
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,14 @@ class Launch:
         composer: has composed the jobs.
         workers: how many processes train; 1: this one; None: one a GPU, else one for every four cores.
         slurm: a task's needs where populations train as tasks of SLURM arrays.
+        callbacks: Hydra's, for each job.
     """
 
     master: DictConfig
     composer: Composer
     workers: int | None = 1
     slurm: SlurmConfig | None = None
+    callbacks: JobCallbacks | None = None
 
     def run(self, jobs: Sequence[Sequence[str]], ids: tuple[str, ...], cells: Sequence[Cell]) -> list[JobReturn]:
         """Plan and train the composed jobs; see ``Executor.run`` for what it raises."""
@@ -104,13 +107,20 @@ class Launch:
         todo = [p for p in plan.populations if any(self._waits(cell, store, settings) for cell in p.cells)]
         progress = SweepProgress(todo, wanted(settings))
 
+        def returned(cell: Cell) -> JobReturn:
+            return self.returned(cell.overrides, table.rows.get(cell.run_id), self.composer, True)
+
         def after(population: Population, trained: int) -> None:
             for cell in population.cells if settings.retry_failed else ():
                 table.forget(cell.run_id)
             if trained:
                 table.keep_up()
+            if trained and self.callbacks is not None:
+                self.callbacks.end(population.cells, store, returned)
             progress.end(population)
 
+        if self.callbacks is not None:
+            self.callbacks.start([c for p in todo for c in p.cells if self._waits(c, store, settings)], store)
         try:
             with progress:
                 if self.slurm is not None:

@@ -26,7 +26,8 @@ def print_plan(
     runs, todo = len(plan), len(plan) - len(finished)
     same = len(plan.jobs) - runs - plan.elsewhere
     share = f" (of {runs + plan.elsewhere}; the others are other shards')" if plan.elsewhere else ""
-    print(f"Sweep of {runs} runs{share} in {counted(len(plan.populations), 'population')}: sweep_dir={folder}")
+    populations = counted(len(plan.populations), "population")
+    print(f"Sweep of {counted(runs, 'run')}{share} in {populations}: sweep_dir={folder}")
     if not runs:
         print("  this share is empty: there are more shards than runs", flush=True)
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlp_study.compose import with_variant
 from mlp_study.config import GROUPS
 from mlp_study.errors import ConfigError, StudyError, unknown
+from mlp_study.sweep.callbacks import JobCallbacks
 from mlp_study.sweep.composer import Composer
 from mlp_study.sweep.grid import expand, read_axes
 from mlp_study.sweep.plan import composed
@@ -112,7 +113,8 @@ def launch(
         tracking.prepare(cells[0].config)  # it starts its own process, which imports while this one does
     from mlp_study.sweep.launch import Launch
 
-    return Launch(master, composer, 1 if executor == "process" else workers, cluster).run(jobs, ids, cells)
+    callbacks = JobCallbacks(context.callbacks, task, composer)
+    return Launch(master, composer, 1 if executor == "process" else workers, cluster, callbacks).run(jobs, ids, cells)
 
 
 def _cluster(slurm: Any) -> SlurmConfig:
