@@ -1,8 +1,8 @@
-"""Write README.md's generated parts: the factors from their tables, and results under docs/.
+"""Write README.md's generated parts: the factors from their tables, results under docs/, and the figure of the bench.
 
 Usage: python scripts/readme_tables.py [--check | FOLDER ...]
 
---check only says whether README.md is up to date. A FOLDER that `python -m mlp_study.reproduce` has written first
+--check only says whether all that is up to date. A FOLDER that `python -m mlp_study.reproduce` has written first
 replaces its sources' claims in docs/reproduction.md.
 """
 
@@ -13,8 +13,10 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench import markdown
+from bench_figure import digest, draw, drawn_from
 from mlp_study.config import GROUPS
 from mlp_study.factors.normalizers import NORMALIZERS
 
@@ -62,15 +64,15 @@ def left_by(name: str) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
-def bench() -> str:
-    """The speed table from what ``scripts/bench.py --json docs/bench.json`` measured."""
-    path = ROOT / "docs" / "bench.json"
-    return "\n".join(markdown(json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else ""
+def measured() -> dict[str, Any]:
+    """What ``scripts/bench.py --json docs/bench.json`` measured, by row."""
+    found: dict[str, Any] = json.loads((ROOT / "docs" / "bench.json").read_text(encoding="utf-8"))
+    return found
 
 
 def parts() -> dict[str, str]:
     """Each generated part of the README by the name in its markers."""
-    return {"factors": factors(), "reproduction": left_by("reproduction.md"), "bench": bench()}
+    return {"factors": factors(), "reproduction": left_by("reproduction.md"), "bench": "\n".join(markdown(measured()))}
 
 
 def _filled(text: str, part: re.Match[str]) -> str:
@@ -86,16 +88,19 @@ def written(readme: str) -> str:
 
 
 def main() -> int:
-    """Write README.md, or with --check say whether it is up to date (exit code 1 if not)."""
+    """Write README.md and the figure, or with --check say whether they are up to date (exit code 1 if not)."""
     for folder in sys.argv[1:]:
         if folder != "--check":
             take_claims(Path(folder))
     path = ROOT / "README.md"
     before = path.read_text(encoding="utf-8")
-    after = written(before)
+    after, figure = written(before), ROOT / "docs" / "figures" / "bench.png"
+    redraw = drawn_from(figure) != digest(measured())
     if "--check" in sys.argv[1:]:
-        return int(before != after)
+        return int(before != after or redraw)
     path.write_text(after, encoding="utf-8")
+    if redraw:
+        draw(measured(), figure)
     return 0
 
 

@@ -16,7 +16,7 @@ UNITS = {"h": 3600, "min": 60, "s": 1}
 GRIDS = {
     "digits": "data=digits +sweeps=activation_by_scale",
     "mnist": "data=mnist activation=relu,tanh optimizer=sgd,adam model.widths=[100] seed=range(0,4)"
-    " trainer.max_epochs=3 data.root=" + str(root()),
+    f" trainer.max_epochs=3 data.root={root()}",
 }
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from peers.mnist import BATCH, CLASSES, LEARNING_RATE, WIDTH, test_set, training_set
+from peers.mnist import BATCH, CLASSES, IMAGES, LEARNING_RATE, WIDTH, test_set, training_set
 
 Params = dict[str, Any]
 
@@ -48,18 +48,20 @@ def train(members: Params, images: Any, labels: Any, order: Any) -> Params:
     return trained
 
 
-def prepare(members: int = 1, *, shared: bool = True) -> tuple[Callable[[], float], Callable[[], float]]:
+def prepare(
+    members: int = 1, *, shared: bool = True, images: int = IMAGES
+) -> tuple[Callable[[], float], Callable[[], float]]:
     """(train one epoch and return its seconds for each member, mean accuracy on the test images)."""
-    images, labels = (jnp.asarray(array) for array in training_set())
+    images_NI, labels_N = (jnp.asarray(array) for array in training_set(images))
     state = {"members": jax.vmap(init)(jax.random.split(jax.random.key(0), members))}
     compiled = jax.jit(train, donate_argnums=0)
     shuffle = np.random.default_rng(0)
 
     def epoch() -> float:
         start = perf_counter()
-        orders = [shuffle.permutation(len(images)).reshape(-1, BATCH) for _ in range(1 if shared else members)]
+        orders = [shuffle.permutation(images).reshape(-1, BATCH) for _ in range(1 if shared else members)]
         order = orders[0] if shared else np.stack(orders, axis=1)
-        state["members"] = jax.block_until_ready(compiled(state["members"], images, labels, order))
+        state["members"] = jax.block_until_ready(compiled(state["members"], images_NI, labels_N, order))
         return (perf_counter() - start) / members
 
     def accuracy() -> float:

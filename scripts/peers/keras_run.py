@@ -10,7 +10,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 
-from peers.mnist import BATCH, CLASSES, LEARNING_RATE, WIDTH, test_set, training_set
+from peers.mnist import BATCH, CLASSES, IMAGES, LEARNING_RATE, WIDTH, test_set, training_set
 
 
 class Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]  # keras is untyped
@@ -23,9 +23,9 @@ class Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]  # keras is unt
         self.seconds = perf_counter() - self.start
 
 
-def prepare(steps_per_execution: int = 1) -> tuple[Callable[[], float], Callable[[], float]]:
+def prepare(steps_per_execution: int = 1, *, images: int = IMAGES) -> tuple[Callable[[], float], Callable[[], float]]:
     """(train one epoch and return its seconds, accuracy on the test images)."""
-    images, labels = training_set()
+    images_NI, labels_N = training_set(images)
     dense = keras.layers.Dense
     model = keras.Sequential([keras.Input((784,)), dense(WIDTH, activation="relu"), dense(CLASSES)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -33,7 +33,7 @@ def prepare(steps_per_execution: int = 1) -> tuple[Callable[[], float], Callable
     stopwatch = Stopwatch()
 
     def epoch() -> float:
-        model.fit(images, labels, batch_size=BATCH, epochs=1, verbose=0, callbacks=[stopwatch])
+        model.fit(images_NI, labels_N, batch_size=BATCH, epochs=1, verbose=0, callbacks=[stopwatch])
         return stopwatch.seconds
 
     def accuracy() -> float:

@@ -14,14 +14,12 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
-from torchvision import transforms
+from torchvision import datasets, transforms
 
-from peers.mnist import BATCH, CLASSES, LEARNING_RATE, WIDTH, test_set, training_set
+from peers.mnist import BATCH, CLASSES, IMAGES, LEARNING_RATE, PIXELS, WIDTH, test_set, training_set
 
 
 class Classifier(lightning.LightningModule):
@@ -29,7 +27,7 @@ class Classifier(lightning.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = nn.Sequential(nn.Linear(784, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
+        self.model = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
         self.seconds = 0.0
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
@@ -48,28 +46,22 @@ class Classifier(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=LEARNING_RATE)
 
 
-class Images(Dataset[tuple[Tensor, int]]):
-    """What torchvision.datasets.MNIST does for an image, without its download."""
+class Images(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's data set with its own way to an image, but files that may be compressed still."""
 
-    def __init__(self, images_NI: NDArray[np.float32], labels_N: NDArray[np.int64]) -> None:
-        self.images = np.rint(255 * images_NI).astype(np.uint8).reshape(-1, 28, 28)
-        self.labels = labels_N.tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Lambda(torch.flatten)])
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[number])), self.labels[number]
+    def __init__(self, images: int) -> None:
+        images_NI, labels_N = training_set(images)
+        self.data = torch.from_numpy(np.rint(255 * images_NI).astype(np.uint8)).view(-1, 28, 28)
+        self.targets = torch.from_numpy(labels_N)
+        self.transform, self.target_transform = transforms.ToTensor(), None
 
 
-def prepare(*, torchvision: bool = False) -> tuple[Callable[[], float], Callable[[], float]]:
+def prepare(*, torchvision: bool = False, images: int = IMAGES) -> tuple[Callable[[], float], Callable[[], float]]:
     """(train one epoch and return its seconds, accuracy on the test images)."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    arrays = training_set()
-    images: Dataset[Any] = Images(*arrays) if torchvision else TensorDataset(*map(torch.from_numpy, arrays))
-    loader = DataLoader(images, batch_size=BATCH, shuffle=True)
+    data: Dataset[Any] = Images(images) if torchvision else TensorDataset(*map(torch.from_numpy, training_set(images)))
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
     module = Classifier()
 
     def epoch() -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+IMAGES = 60_000
 BATCH = 100
 WIDTH = 100
 PIXELS = 784
@@ -17,8 +18,8 @@ LEARNING_RATE = 0.01
 
 
 def root() -> Path:
-    """The data folder in torchvision's layout: MLP_STUDY_DATA, or data/."""
-    return Path(os.environ.get("MLP_STUDY_DATA", "data"))
+    """The data folder in torchvision's layout: MLP_STUDY_DATA, or data/; absolute, for commands that run elsewhere."""
+    return Path(os.environ.get("MLP_STUDY_DATA", "data")).resolve()
 
 
 def _idx(name: str, header: int) -> NDArray[np.uint8]:
@@ -28,16 +29,17 @@ def _idx(name: str, header: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header)
 
 
-def _part(name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    images_NI = _idx(f"{name}-images-idx3-ubyte", 16).reshape(-1, 784)
-    return np.divide(images_NI, 255, dtype=np.float32), _idx(f"{name}-labels-idx1-ubyte", 8).astype(np.int64)
+def _part(name: str, images: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    images_NI = _idx(f"{name}-images-idx3-ubyte", 16).reshape(-1, PIXELS)[:images]
+    labels_N = _idx(f"{name}-labels-idx1-ubyte", 8)[:images]
+    return np.divide(images_NI, 255, dtype=np.float32), labels_N.astype(np.int64)
 
 
-def training_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images [60000, 784] in [0, 1] and labels [60000]."""
-    return _part("train")
+def training_set(images: int = IMAGES) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The first N of the 60,000 images [N, 784] in [0, 1], and their labels [N]."""
+    return _part("train", images)
 
 
 def test_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images [10000, 784] in [0, 1] and labels [10000]."""
-    return _part("t10k")
+    return _part("t10k", 10_000)

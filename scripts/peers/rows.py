@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from peers.mnist import IMAGES, root
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -12,6 +14,7 @@ class Contender:
 
     Attributes:
         goal: the row's first contender should take at most this many times this contender's time.
+        within: the first contender's time should be within this part of this contender's, either way.
         limit: it should itself take at most this many seconds.
     """
 
@@ -19,39 +22,73 @@ class Contender:
     module: str
     options: dict[str, Any] = field(default_factory=dict)
     goal: float | None = None
+    within: float | None = None
     limit: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim: the first contender is ours, the others are its peers. ``most_rounds`` bounds what takes long."""
+    """One claim: the first contender is ours, the others are its peers, and all do the same work.
+
+    Attributes:
+        quick: whether ``--quick`` runs it.
+        full: whether ``--full`` runs it; a row that neither does is there for ``--only``.
+        most_rounds: bounds what takes long.
+        warm_up: whether each contender does its work once untimed before the first round.
+        gpu: whether it needs one.
+    """
 
     name: str
     unit: str
     contenders: tuple[Contender, ...]
     quick: bool = False
+    full: bool = True
     most_rounds: int = 100
+    warm_up: bool = True
+    gpu: bool = False
 
 
-def population(members: int, *, quick: bool) -> Row:
-    """``members`` networks trained together, against one at a time, against JAX and against the arithmetic alone."""
+QUICK_IMAGES = 30_000  # of an epoch in the rows that only --quick runs
+
+
+def single(*, quick: bool) -> Row:
+    """One network, against the loop and the library that its user would write."""
+    part = {"images": QUICK_IMAGES} if quick else {}
     contenders = (
-        Contender(f"mlp_study K={members}", "ours", {"members": members}),
-        Contender("PyTorch loop, one network", "torch_loop", goal=0.5),
-        Contender(f"JAX jit(scan(vmap)) K={members}", "jax_vmap", {"members": members}, goal=0.8),
-        Contender(f"matrix products K={members}", "matmul", {"members": members}, goal=1.3),
+        Contender("mlp_study K=1", "ours", part),
+        Contender("PyTorch loop", "torch_loop", part, goal=1.1),
+        Contender("Keras on JAX", "keras_run", part, goal=0.8),
     )
-    return Row(f"population_{members}", "s per epoch and member", contenders, quick)
+    name, epoch = ("quick_single", f"epoch of {QUICK_IMAGES:,} images") if quick else ("single", "epoch")
+    return Row(name, f"s per {epoch}", contenders, quick=quick, full=not quick)
+
+
+def population(members: int, *, jax: float, products: float, quick: bool = False) -> Row:
+    """``members`` networks trained together, against one at a time, against JAX and against the arithmetic alone.
+
+    ``jax`` and ``products`` are the goals.
+    """
+    part = {"images": QUICK_IMAGES} if quick else {}
+    together = {"members": members, **part}
+    contenders = (
+        Contender(f"mlp_study K={members}", "ours", together),
+        Contender("PyTorch loop, one network", "torch_loop", part, goal=0.5),
+        Contender(f"JAX jit(scan(vmap)) K={members}", "jax_vmap", together, goal=jax),
+        Contender(f"matrix products K={members}", "matmul", together, goal=products),
+    )
+    name, epoch = ("quick_population", f"epoch of {QUICK_IMAGES:,} images") if quick else ("population", "epoch")
+    return Row(f"{name}_{members}", f"s per {epoch} and member", contenders, quick=quick, full=not quick)
 
 
 def command(label: str, *arguments: str, limit: float | None = None) -> Contender:
     return Contender(label, "command", {"arguments": list(arguments)}, limit=limit)
 
 
-def overhead(runs: int, *, quick: bool, most_rounds: int) -> Row:
+def overhead(runs: int, *, limit: float, most_rounds: int) -> Row:
     """What a sweep costs for each run besides its training."""
-    ours = Contender(f"a sweep of {runs} runs", "sweep_overhead", {"runs": runs}, limit=0.025)
-    return Row(f"overhead_{runs}", "s per run beyond start-up and training", (ours,), quick, most_rounds)
+    ours = Contender(f"a sweep of {runs:,} runs", "sweep_overhead", {"runs": runs}, limit=limit)
+    unit = "s per run beyond start-up and training"
+    return Row(f"overhead_{runs}", unit, (ours,), most_rounds=most_rounds, warm_up=False)
 
 
 def pruning(name: str, unit: str, count: str, rounds: int) -> Row:
@@ -60,14 +97,14 @@ def pruning(name: str, unit: str, count: str, rounds: int) -> Row:
         Contender("64 trials, median pruner", "pruning", {"pruner": "median", "count": count}),
         Contender("64 trials, none given up", "pruning", {"pruner": "none", "count": count}),
     )
-    return Row(name, unit, contenders, most_rounds=rounds)
+    return Row(name, unit, contenders, most_rounds=rounds, warm_up=rounds > 1)
 
 
 def probes_cost(data: str) -> Row:
     """What the probes that are on by default add to a run."""
     contenders = (
-        Contender("default probes", "ours", {"probes": True, "data": data}),
-        Contender("no probes", "ours", {"probes": False, "data": data}, goal=1.1),
+        Contender("default probes", "whole_run", {"probes": True, "data": data}),
+        Contender("no probes", "whole_run", {"probes": False, "data": data}, goal=1.1),
     )
     return Row("probes_cost", "s a run of 5 epochs", contenders)
 
@@ -75,42 +112,87 @@ def probes_cost(data: str) -> Row:
 def shape(name: str, members: int, widths: tuple[int, ...], batch: int) -> Row:
     """A tenth of MNIST through networks of another shape, over the arithmetic's own time: flat, or to be explained."""
     sizes = "-".join(map(str, (784, *widths, 10)))
-    more = [f"model.widths={list(widths)}".replace(" ", ""), f"data.batch_size={batch}", "data.limit=6000"]
+    more = [f"model.widths={list(widths)}".replace(" ", ""), f"data.batch_size={batch}"]
+    alike = {"members": members, "images": PART}
     contenders = (
-        Contender(f"K={members} of {sizes}, batch {batch}", "ours", {"members": members, "more": more}),
-        Contender(
-            "matrix products",
-            "matmul",
-            {"members": members, "widths": widths, "batch": batch, "images": 6_000},
-        ),
+        Contender(f"K={members} of {sizes}, batch {batch}", "ours", {**alike, "more": more}),
+        Contender("matrix products", "matmul", {**alike, "widths": widths, "batch": batch}),
     )
-    return Row(f"shape_{name}", "s per epoch of 6,000 images and member", contenders)
+    return Row(f"shape_{name}", f"s per epoch of {PART:,} images and member", contenders)
+
+
+def mixed(activations: int, seeds: int, goal: float) -> Row:
+    """A grid of 180 members against as many that differ in their learning rate only."""
+    alike = {"activations": activations, "seeds": seeds, "images": PART}
+    contenders = (
+        Contender(
+            f"{activations} activations x 4 scales x 3 optimizers x {seeds} seeds", "ours", {**alike, "mixed": True}
+        ),
+        Contender(f"180 alike, {seeds} seeds", "ours", {**alike, "mixed": False}, goal=goal),
+    )
+    name = "mixed_180" if activations == 3 else f"mixed_180_of_{activations}_activations"
+    return Row(name, f"s per epoch of {PART:,} images and member", contenders)
 
 
 def foretold(grid: str) -> Row:
     """A sweep against the time that ``dry_run`` foretells."""
     contenders = (
         Contender("from the plan to the end", "dry_run", {"grid": grid, "predicted": False}),
-        Contender("what dry_run says", "dry_run", {"grid": grid, "predicted": True}),
+        Contender("what dry_run says", "dry_run", {"grid": grid, "predicted": True}, within=0.25),
     )
     return Row(f"cost_model_{grid}", "s", contenders, most_rounds=3)
 
 
+def on_gpu(members: int, device: str = "cuda", images: int = IMAGES, **floors: int) -> Row:
+    """``members`` networks on one GPU against one network at a time on the same GPU, and against its ceilings.
+
+    The times are per epoch and member: their ratios are those per member-step. ``floors`` go to the peer of that name.
+    """
+    here, much = {"device": device, "images": images}, members >= 1_024
+    gpu = device == "cuda"
+    ours = {"members": members, "images": images, "more": [f"trainer.accelerator={'gpu' if gpu else device}"]}
+    contenders = (
+        Contender(f"mlp_study K={members:,}", "ours", ours),
+        Contender("PyTorch loop, one network", "torch_loop", here, goal=1 / 300 if much else None),
+        Contender(
+            "the same with torch.compile", "torch_loop", {**here, "compiled": True}, goal=1 / 300 if much else None
+        ),
+        Contender("arithmetic or memory alone", "floors", {**here, **floors}, goal=2.0 if much else None),
+    )
+    return Row(f"gpu_{members}", "s per epoch and member", contenders, gpu=gpu)
+
+
+def mixed_sweep(device: str = "gpu", data: str = "mnist", seeds: int = 50, epochs: int = 15) -> Row:
+    """A whole command: 80 cells times the seeds, with every run's records and its W&B run offline."""
+    axes = (
+        "activation=relu,tanh,sigmoid,gelu,elu", "data.scale=none,unit,symmetric,standard",
+        "optimizer=sgd,momentum,adam,rmsprop", f"seed=range(0,{seeds})",
+    )  # fmt: skip
+    fixed = (
+        f"data={data}", f"data.root={root()}", f"trainer.max_epochs={epochs}", f"trainer.accelerator={device}",
+        "data.batch_size=100", "model.widths=[100]", "wandb.mode=offline", "sweep_dir=sweep",
+    )  # fmt: skip
+    ours = command(f"{80 * seeds:,} runs of {epochs} epochs", "-m", "mlp_study.train", "-m", *axes, *fixed, limit=180.0)
+    return Row("gpu_mixed_sweep", "s", (ours,), most_rounds=1, warm_up=False, gpu=device == "gpu")
+
+
+def reproduction(data: str, limit: float, *arguments: str, full: bool) -> Row:
+    """All sources of the study, ten seeds of each variant."""
+    ours = command(
+        f"python -m mlp_study.reproduce, {data}", "-m", "mlp_study.reproduce", "seeds=10", *arguments, limit=limit
+    )
+    return Row(f"reproduce_{data}", "s", (ours,), full=full, most_rounds=1, warm_up=False)
+
+
 DIGITS = ("-m", "mlp_study.train", "activation=relu", "data=digits")
+PART = 6_000  # images of an epoch in rows that compare shapes and mixtures
 
 WIDTHS = {16: 64, 100: 16, 512: 8, 2048: 2}  # and how many members
 
 ROWS = (
-    Row(
-        "single",
-        "s per epoch",
-        (
-            Contender("mlp_study K=1", "ours"),
-            Contender("PyTorch loop", "torch_loop", goal=1.1),
-            Contender("Keras on JAX", "keras_run", goal=1.0),
-        ),
-        quick=True,
-    ),
+    single(quick=True),
+    population(16, jax=1.0, products=1.6, quick=True),
+    single(quick=False),
     Row(
         "single_more_peers",
         "s per epoch",
@@ -124,8 +206,8 @@ ROWS = (
             Contender("matrix products", "matmul"),
         ),
     ),
-    population(16, quick=True),
-    population(64, quick=False),
+    population(16, jax=1.0, products=1.6),
+    population(64, jax=0.8, products=1.3),
     Row(
         "own_minibatches_16",
         "s per epoch and member",
@@ -135,14 +217,8 @@ ROWS = (
             Contender("JAX jit(scan(vmap)) K=16, the same", "jax_vmap", {"members": 16, "shared": False}),
         ),
     ),
-    Row(
-        "mixed_180",
-        "s per epoch of 6,000 images and member",
-        (
-            Contender("3 activations x 4 scales x 3 optimizers x 5 seeds", "ours", {"mixed": True}),
-            Contender("180 alike, 5 seeds", "ours", {"mixed": False}, goal=1.2),
-        ),
-    ),
+    mixed(3, seeds=5, goal=1.2),
+    mixed(5, seeds=3, goal=1.3),
     Row(
         "bf16",
         "s per epoch and member",
@@ -161,7 +237,7 @@ ROWS = (
         "help",
         "s",
         (
-            command("python -m mlp_study.train --help", "-m", "mlp_study.train", "--help", limit=2.5),
+            command("python -m mlp_study.train --help", "-m", "mlp_study.train", "--help", limit=2.0),
             command("python -c pass", "-c", "pass"),
         ),
         quick=True,
@@ -174,8 +250,8 @@ ROWS = (
             command("the same without W&B, model, figures", *DIGITS, "wandb.mode=disabled", "save=none"),
             command("importing torch and lightning", "-c", "import torch, lightning"),
         ),
-        quick=True,
     ),
+    Row("quick_first_run", "s", (command("first run on digits", *DIGITS, limit=10.0),), quick=True, full=False),
     Row(
         "ask_tell",
         "s a trial",
@@ -190,8 +266,12 @@ ROWS = (
     ),
     pruning("pruning", "s a search", "seconds", 5),
     pruning("pruning_epochs", "epochs trained in a search", "epochs", 1),
-    overhead(10, quick=False, most_rounds=5),
-    overhead(100, quick=False, most_rounds=3),
-    overhead(1_000, quick=False, most_rounds=3),
-    overhead(10_000, quick=False, most_rounds=1),
+    overhead(10, limit=0.025, most_rounds=5),
+    overhead(100, limit=0.025, most_rounds=3),
+    overhead(1_000, limit=0.015, most_rounds=3),
+    overhead(10_000, limit=0.025, most_rounds=1),
+    reproduction("digits", 60.0, "data=digits", full=True),
+    reproduction("real", 25 * 60.0, f"data.root={root()}", full=False),
+    *(on_gpu(members) for members in (1, 4, 16, 64, 256, 1_024, 4_096)),
+    mixed_sweep(),
 )

@@ -17,13 +17,9 @@ def prepare(runs: int) -> tuple[Callable[[], float], None]:
         arguments = [*TINY.split(), f"seed=range(0,{count})", "sweep_dir=sweep"]
         return command.prepare(arguments)[0]()
 
-    warm = False
+    seconds(2)  # fills the file cache
 
     def overhead() -> float:
-        nonlocal warm
-        if not warm:  # the first call only fills the file cache, for which a small sweep is enough
-            warm = True
-            return seconds(2)
         alone = seconds(1)
         return (seconds(runs) - alone) / (runs - 1)
 
