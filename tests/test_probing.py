@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -10,8 +12,10 @@ from mlp_study.config import RunConfig
 from mlp_study.data.images import load
 from mlp_study.factors.diagnostics import DIAGNOSTICS
 from mlp_study.probes.verdict import FARTHEST, features
+from mlp_study.training import probing
 from mlp_study.training.lookahead import far_enough, look_ahead, milestones
-from mlp_study.training.population import lockstep_order, train_population
+from mlp_study.training.population import assembled, lockstep_order, train_population
+from mlp_study.training.probing import measure_ends
 from mlp_study.training.results import Listener
 
 ALL = ",".join(DIAGNOSTICS)
@@ -59,6 +63,56 @@ def test_looking_changes_nothing():
     missing = {name for name in DIAGNOSTICS if not any(value.startswith(name) for value in seen.curves[-1])}
     assert missing == {"saturated"}, "a ReLU has no flat side; all else is in the curves"
     assert run(*watched).run_id == run(norm).run_id
+
+
+def module_of(*members):
+    """An untrained population of these members' overrides, its feed in place."""
+    configs = [run("data.validation=test", *more) for more in members]
+    module, order = assembled(configs, load("digits"))
+    module.on_train_start()
+    return module, order
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_the_whole_split_is_seen_alike_alone_and_in_a_population(norm, monkeypatch):
+    """Seeds, scales, learning rates and activations together, in pieces of the split, against each one on its own."""
+    choices = product(
+        ("seed=0", "seed=1"), ("data.scale=none", "data.scale=unit"), ("activation=relu", "activation=tanh")
+    )
+    members = [[*choice, f"optimizer.lr={lr}", f"model.norm={norm}"] for choice in choices for lr in (0.01, 0.02)]
+    module, order = module_of(*members)
+    alone = [
+        measure_ends(one, one.mlp, one.feed, as_training=True)[0]
+        for one, _ in (module_of(member) for member in members)
+    ]
+    monkeypatch.setattr(probing, "CACHE_BYTES", 0)
+    monkeypatch.setattr(probing, "FEWEST", 70)  # 300 images: four pieces and a rest
+    together = measure_ends(module, module.mlp, module.feed, as_training=True)
+    assert len(together) == 16
+    for place, k in enumerate(order):
+        assert together[place] == pytest.approx(alone[k], rel=1e-4, abs=1e-6)
+
+
+def test_networks_alike_are_looked_at_once(monkeypatch):
+    """Two seeds' networks on two scales, each twice with two learning rates: until one of them has moved."""
+    seen = []
+    unit_probes = probing.unit_probes
+
+    def counted(mlp, chunks, names):
+        chunks = list(chunks)
+        seen.append((mlp.K, sum(x_GBI.shape[0] * x_GBI.shape[1] for x_GBI, _ in chunks)))
+        return unit_probes(mlp, chunks, names)
+
+    monkeypatch.setattr(probing, "unit_probes", counted)
+    choices = list(product((0, 1), ("none", "unit"), (0.01, 0.02)))
+    module, _ = module_of(*([f"seed={s}", f"data.scale={scale}", f"optimizer.lr={lr}"] for s, scale, lr in choices))
+    measure_ends(module, module.mlp, module.feed, as_training=True)
+    assert seen == [(2, 300), (2, 300)], "a scale's images once for two seeds' networks"
+    seen.clear()
+    with torch.no_grad():
+        module.mlp.weights[0][0, 0, 0] += 1
+    measure_ends(module, module.mlp, module.feed)
+    assert sorted(seen) == [(2, 300), (3, 300)]
 
 
 def test_members_get_what_they_asked_for_and_epochs_between_are_left_out():

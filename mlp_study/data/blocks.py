@@ -7,7 +7,7 @@ S minibatches in a block, B minibatch, I pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -173,23 +173,39 @@ class Feed:
         chunk = max(64, EVALUATION_BYTES // per_image)
         return [Block(where, piece_RB[:, None]) for piece_RB in index_RN.split(chunk, dim=1)]
 
-    def inputs(self, block: Block, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+    def evaluated_alike(self) -> list[list[int]]:
+        """The streams' numbers, those together that differ in the order of training alone: evaluation has one order."""
+        found: dict[StreamKey, list[int]] = {}
+        for stream, key in enumerate(self.keys):
+            found.setdefault(replace(key, seed=0), []).append(stream)
+        return list(found.values())
+
+    def inputs(
+        self,
+        block: Block,
+        dtype: torch.dtype = torch.float32,
+        out: Tensor | None = None,
+        streams: Sequence[int] | None = None,
+    ) -> Tensor:
         """The scaled images of a block, [G, S, B, I].
 
         Args:
             block: which images.
             dtype: the arithmetic of the weights.
             out: memory to write them to; fresh pages for every block would cost more than the scaling itself.
+            streams: the numbers of those that are wanted; all, if None.
         """
+        streams = range(len(self.keys)) if streams is None else streams
         index_RSB = block.index_RSB.to(self.pixels[block.split].device)
         if out is None:
-            shape = (len(self.keys), *index_RSB.shape[1:], self.pixels["train"].shape[1])
+            shape = (len(streams), *index_RSB.shape[1:], self.pixels["train"].shape[1])
             out = torch.empty(shape, dtype=dtype, device=index_RSB.device)
         raw: dict[int, Tensor] = {}
-        for order, transform, x_SBI in zip(self.order_of_stream, self.transforms, out, strict=True):
+        for stream, x_SBI in zip(streams, out, strict=True):
+            order = self.order_of_stream[stream]
             if order not in raw:
                 raw[order] = self.pixels[block.split].index_select(0, index_RSB[order].flatten())
-            transform.write(raw[order], x_SBI.view(raw[order].shape))
+            self.transforms[stream].write(raw[order], x_SBI.view(raw[order].shape))
         return out
 
     def targets(self, block: Block) -> Tensor:

@@ -56,8 +56,12 @@ class LayerCount:
         parts = []
         for members, entry, options in rules(self.mlp, self.layer):
             rule, z_mOB = getattr(entry, which), z_KOB[members]
-            # sums of floats are three times as fast as sums of truth values, and exact up to 2^24 images
-            parts.append(rule(z_mOB, **options).float().sum(2) if rule else torch.zeros_like(z_mOB[:, :, 0]))
+            # truth values taken as bytes add up three times as fast as floats made of them
+            parts.append(
+                rule(z_mOB, **options).bool().view(torch.int8).sum(2, dtype=torch.int32)
+                if rule
+                else torch.zeros(z_mOB.shape[:2], dtype=torch.int32, device=z_mOB.device)
+            )
         return (torch.cat(parts) if len(parts) > 1 else parts[0]).double()
 
     def values(self) -> Values:

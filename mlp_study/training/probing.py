@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,9 @@ from mlp_study.training.updates import Updates
 
 Chunk = tuple[Tensor, Tensor]  # (x_GBI, y_KB)
 
+CACHE_BYTES = 4 * 2**20  # of inputs and pre-activations at a time, on a CPU: each is read several times
+FEWEST = 500  # images at a time all the same: with fewer the products lose what the caches give
+
 
 def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterator[Chunk]:
     """The training split as (x_GBI, y_KB), in pieces that fit in memory: all, or each stream's first ``images``."""
@@ -42,6 +45,26 @@ def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterato
         yield feed.inputs(part, mlp.weights[0].dtype)[:, 0], feed.targets(part)[:, 0]
         if not left:
             return
+
+
+def stream_chunks(feed: Feed, mlp: PopulationMLP, stream: int) -> Iterator[Chunk]:
+    """One stream's training split as (x_GBI, y_KB), G = K = 1, in such pieces or, for a CPU's caches, in smaller ones.
+
+    Args:
+        feed: the input streams.
+        mlp: the population that will see this one alone.
+        stream: its number in ``feed``.
+    """
+    member = sum(feed.per_stream[:stream])  # the stream's first
+    by_chunk = mlp.training and any(mlp.norm_in(layer) == "batch" for layer in range(mlp.hidden))
+    divided = mlp.weights[0].device.type == "cpu" and not by_chunk  # a chunk's own statistics need a large one
+    numbers = mlp.sizes[0] + mlp.K * max(mlp.sizes[1:])  # of an image
+    cached = max(FEWEST, CACHE_BYTES // (mlp.weights[0].element_size() * numbers))
+    for block in feed.evaluation_blocks("train", max(mlp.sizes[1:])):
+        for index_RSB in block.index_RSB.split(cached if divided else block.index_RSB.shape[2], dim=2):
+            part = Block(block.split, index_RSB)
+            x_GBI = feed.inputs(part, mlp.weights[0].dtype, streams=[stream])[:, 0]
+            yield x_GBI, feed.targets(part)[member : member + 1, 0]
 
 
 @contextlib.contextmanager
@@ -88,12 +111,42 @@ def measured(
     found: Values = {}
     with observed(mlp, as_training=as_training):
         if units:
-            found |= unit_probes(mlp, chunks(feed, mlp, None if whole else images), units)
+            found |= _on_all(mlp, feed, units) if whole else unit_probes(mlp, chunks(feed, mlp, images), units)
         if "weight_norm" in names:
             found |= weight_norms(mlp)
         if set(names) - {*units, "weight_norm"}:
             found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.batch_size, names, updates)
     return {name: v_K for name, v_K in found.items() if diagnostic_of(name) in (*names, "loss", "accuracy")}
+
+
+def _on_all(mlp: PopulationMLP, feed: Feed, names: Collection[str]) -> Values:
+    """Diagnostics of units on the whole training split: each image is scaled once for all who see the same.
+
+    Networks that are alike are looked at once: before the first step, members that differ in their training only.
+    """
+    stream_of = [g for g, count in enumerate(mlp.per_stream) for _ in range(count)]
+    found: Values = {}
+    for streams in feed.evaluated_alike():
+        members = [k for k in range(mlp.K) if stream_of[k] in streams]
+        firsts = _first_alike(mlp, members)
+        some = sorted(set(firsts))
+        few = mlp if len(some) == mlp.K and len(mlp.per_stream) == 1 else mlp.select(some, [len(some)])
+        for name, v_k in unit_probes(few, stream_chunks(feed, few, streams[0]), names).items():
+            v_K = found.setdefault(name, torch.full((mlp.K,), torch.nan, dtype=torch.float64))
+            v_K[members] = v_k[[some.index(first) for first in firsts]]
+    return found
+
+
+def _first_alike(mlp: PopulationMLP, members: Sequence[int]) -> list[int]:
+    """For each of ``members``, who see the same images, the first that is the same network, number by number."""
+    tensors = list(mlp.tensors().values())
+    sums_KT = torch.stack([t.flatten(1).sum(1, dtype=torch.float64) for t in tensors], 1).tolist()
+    firsts: dict[tuple[Any, ...], int] = {}
+    found = []
+    for k in members:
+        first = firsts.setdefault((repr(mlp.configs[k].activation), *sums_KT[k]), k)
+        found.append(first if all(torch.equal(t[first], t[k]) for t in tensors) else k)
+    return found
 
 
 def _on_images(
