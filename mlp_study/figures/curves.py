@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and fil
     "train": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
     "val": {"linestyle": "-", "marker": "o", "markersize": 3.5},
 }
+ABOVE = 1e3  # times the middle group's first loss: where a loss axis of several groups ends at the latest
+LEFT = f" Triangle: a loss above the axis, which ends at {ABOVE:,.0f} times the middle group's first training loss."
 UNITS = {"loss": "loss (mean per image)", "accuracy": "accuracy (share of images)"}
 
 
@@ -47,7 +50,9 @@ def learning_curves(
     names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
     width = PANEL * len(metrics)
     rows = -(-len(names) // entries_across(names, width)) if names else 0
-    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics))
+    limit = loss_limit([_first_loss(table) for _, table in groups])
+    leaving = "loss" in metrics and any(len(_beyond(table, part, limit)) for _, table in groups for part in STYLES)
+    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics) + LEFT * leaving)
     if names:
         look = zip(names, looks, strict=True)
         sheet.legend([Line2D([], [], color=c, marker=m, markersize=4, label=name) for name, (c, m) in look])
@@ -59,12 +64,52 @@ def learning_curves(
         axes.set_xlim(min(1.0, last) - 0.02 * last - 0.2, 1.02 * last + 0.2)
         for (_, table), (colour, marker) in zip(groups, looks, strict=True):
             _draw_group(axes, table, metric, colour, marker)
+            if metric == "loss":
+                _mark_leaving(axes, table, limit, colour)
         axes.set_xlabel("epoch (passes over the training images)")
         axes.set_ylabel(UNITS.get(metric, metric))
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         plain(axes)
-        _scale(axes, metric)
+        _scale(axes, metric, limit)
     return sheet.figure
+
+
+def loss_limit(first_losses: Sequence[float]) -> float:
+    """Where the loss axis of several groups ends, so that one that leaves for 1e38 does not flatten the others.
+
+    A thousand times the middle group's first training loss, or a thousand if that is more, up to a full decade. The
+    lower of two middle ones counts. Infinite for fewer than two groups, which have no others to flatten.
+
+    Args:
+        first_losses: each group's mean training loss after its first epoch; those that are not finite count as largest.
+    """
+    if len(first_losses) < 2:
+        return math.inf
+    middle = sorted(loss if math.isfinite(loss) else math.inf for loss in first_losses)[(len(first_losses) - 1) // 2]
+    return 10.0 ** math.ceil(math.log10(ABOVE * max(1.0, middle))) if middle < math.inf else math.inf
+
+
+def _first_loss(rows: pd.DataFrame) -> float:
+    """The mean training loss of the first epoch that has one."""
+    mean: Any = mean_and_interval(rows, "train/loss")[1] if "train/loss" in rows else ()
+    return float(mean[0]) if len(mean) else math.nan
+
+
+def _beyond(rows: pd.DataFrame, part: str, limit: float) -> Any:
+    """The epochs in which a group's mean loss lies above ``limit``."""
+    if f"{part}/loss" not in rows:
+        return ()
+    epochs, mean, *_ = mean_and_interval(rows, f"{part}/loss")
+    return epochs[mean > limit]
+
+
+def _mark_leaving(axes: Axes, rows: pd.DataFrame, limit: float, colour: str) -> None:
+    """Triangles at the upper end of the axis, where a group's loss lies above it."""
+    style: dict[str, Any] = {"color": colour, "markersize": 6, "clip_on": False, "zorder": 5}
+    for part in STYLES:
+        if len(found := _beyond(rows, part, limit)):
+            found = found[:: max(1, len(found) // 20)]
+            axes.plot(found, [limit] * len(found), "^", **style)
 
 
 def _draw_group(axes: Axes, rows: pd.DataFrame, metric: str, colour: str, marker: str) -> None:
@@ -112,8 +157,8 @@ def mean_and_interval(rows: pd.DataFrame, name: str) -> tuple[Any, Any, Any, boo
     return epochs, mean, half, bool((~finite & (~np.isnan(values) | ~np.isfinite(loss))).any())
 
 
-def _scale(axes: Axes, metric: str) -> None:
-    """A loss that spans more than two decades is read on a logarithmic axis; accuracies end at 0 and 1."""
+def _scale(axes: Axes, metric: str, limit: float) -> None:
+    """A loss that spans more than two decades is read on a logarithmic axis up to ``limit``; accuracies from 0 to 1."""
     import numpy as np
 
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
@@ -129,6 +174,8 @@ def _scale(axes: Axes, metric: str) -> None:
     elif metric == "accuracy":
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -0.02), max(min(high, 1.02), 0.02))
+    if metric == "loss" and values.max() > limit:
+        axes.set_ylim(top=limit)
 
 
 def _caption(seeds: list[int], curves: pd.DataFrame, metrics: Sequence[str]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.reporting.answer import answer, claims_answer
+from mlp_study.reporting.comparing import comparison_answer
 from mlp_study.reporting.factors import factors_of, groups_of, measured, mechanisms_of
 from mlp_study.reporting.importance import Share, decomposition
 from mlp_study.reporting.reading import CURVE_METRICS, Study, read_curves
@@ -70,23 +71,28 @@ def analysed(study: Study) -> Analysis:
     chosen = [i for i, row in enumerate(rows) if main is None or str(row.get("data")) == main]
     own = [rows[i] for i in chosen]
     _, own_factors = factors_of(own, study.settings, study.kind)
-    nested = study.kind == "reproduction"  # variants lie inside experiments: no main effects
+    nested = study.claims is not None  # variants lie inside experiments: no main effects
     shares = {} if nested else {name: decomposition(own, own_factors, name) for name in EXPLAINED}
-    sentence = answer(
-        own,
-        own_factors,
-        groups_of(own, own_factors),
-        [mechanisms[i] for i in chosen],
-        shares.get("test/accuracy", []),
-        searched=study.search is not None,
-    )
+    found = Analysis(study, axes, factors, groups, mechanisms, shares, curves, main, "")
+    if study.kind == "comparison":
+        sentence = comparison_answer(found)
+    else:
+        sentence = answer(
+            own,
+            own_factors,
+            groups_of(own, own_factors),
+            [mechanisms[i] for i in chosen],
+            shares.get("test/accuracy", []),
+            searched=study.search is not None,
+        )
     if not rows and study.damaged:
         sentence = "No finished run could be read."
     if study.claims:
-        sentence = f"{claims_answer(study.claims['claims'])} {sentence}"
+        told = claims_answer(study.claims["claims"])
+        sentence = f"{sentence} {told}" if study.kind == "comparison" else f"{told} {sentence}"
     if study.search:
         sentence = f"{search_answer(study.search)} {sentence}"
-    return Analysis(study, axes, factors, groups, mechanisms, shares, curves, main, sentence)
+    return replace(found, answer=sentence)
 
 
 def still_falling(curves: np.ndarray) -> list[bool]:

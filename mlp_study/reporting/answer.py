@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlp_study.reporting.factors import Row, described, mean_deviation, measured
+from mlp_study.reporting.factors import EXPERIMENT, Row, described, mean_deviation, measured
 from mlp_study.reporting.importance import Share
 
-NAMED = 3  # failing combinations that are named one by one
+NAMED = 2  # failing combinations that are named one by one
 METRIC = "test/accuracy"
+PARTLY = "holds in some cases only"  # the table of claims says in which
 
 
 def answer(
@@ -100,15 +101,34 @@ def _failures(
         if 2 * why.total() > len(members):
             spread = level([measured(rows[i], METRIC) for i in members])
             cause, count = why.most_common(1)[0]
-            worst.append(
-                (-why.total() / len(members), spread, f"{described(factors, group)} ({cause} in {count}: {spread})")
-            )
+            words = f"{described(factors, group)} ({cause} in {count}: {spread}"
+            worst.append((-why.total() / len(members), spread, words, group))
     words = f"{failed} run{'s' * (failed != 1)} fail{'s' * (failed == 1)}"
     if not worst:
         return words
-    named = [line for *_, line in sorted(worst)[:NAMED]]
+    named = [f"{line}{_cure(rows, factors, groups, mechanisms, group)})" for *_, line, group in sorted(worst)[:NAMED]]
     more = len(worst) - len(named)
     return f"{words}: {', '.join(named)}" + (f" and {more} more combination{'s' * (more != 1)}" if more else "")
+
+
+def _cure(
+    rows: Sequence[Row],
+    factors: Sequence[str],
+    groups: Mapping[tuple[str, ...], Sequence[int]],
+    mechanisms: Sequence[str | None],
+    group: tuple[str, ...],
+) -> str:
+    """The best combination in which no run fails and which differs from ``group`` in one factor; empty if none does."""
+    found = []
+    for other, members in groups.items():
+        changed = [place for place, value in enumerate(other) if value != group[place]]
+        if len(changed) != 1 or factors[changed[0]] in EXPERIMENT or any(mechanisms[i] for i in members):
+            continue
+        values = [measured(rows[i], METRIC) for i in members]
+        if math.isfinite(mean := mean_deviation(values)[0]):
+            reached = level(values).removeprefix("accuracy ")
+            found.append((mean, f"; with {factors[changed[0]]}={other[changed[0]]} {reached}"))
+    return max(found)[1] if found else ""
 
 
 def _best(rows: Sequence[Row], factors: Sequence[str], groups: Mapping[tuple[str, ...], Sequence[int]]) -> list[str]:
@@ -132,7 +152,7 @@ def level(values: Sequence[float]) -> str:
 def claims_answer(claims: Sequence[Mapping[str, Any]]) -> str:
     """How many of the sources' claims hold."""
     verdicts = {(claim.get("experiment"), claim.get("claim")): str(claim.get("verdict")) for claim in claims}
-    counts = Counter(verdicts.values())
-    verb = {"holds": "hold", "does not hold": "do not hold"}  # of several claims
+    counts = Counter(PARTLY if verdict.startswith("holds only") else verdict for verdict in verdicts.values())
+    verb = {"holds": "hold", "does not hold": "do not hold", PARTLY: "hold in some cases only"}  # of several claims
     words = ", ".join(f"{count} {verb.get(v, v) if count > 1 else v}" for v, count in counts.most_common())
     return f"Of {len(verdicts)} claims of the sources: {words}."

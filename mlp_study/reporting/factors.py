@@ -34,10 +34,12 @@ def factors_of(rows: Sequence[Row], settings: Iterable[str], kind: str = "sweep"
     """The settings that vary: all that a reader may ask for, and those of which none follows from the others.
 
     An option of a choice that varies (``activation.slope`` beside ``activation``) follows from it as long as each
-    choice has one value of it. In a reproduction the variants come first: what else varies follows from them.
+    choice has one value of it. In a reproduction the variants come first: what else varies follows from them; a
+    comparison may hold one beside other folders.
     """
     varying = [key for key in settings if key not in SEEDS and len({text(row.get(key)) for row in rows}) > 1]
-    first = [*EXPERIMENT, *FIRST] if kind == "reproduction" else list(FIRST)
+    places = {"reproduction": 0, "comparison": 1}  # of the variants among the first; elsewhere they come last
+    first = [*FIRST[:at], *EXPERIMENT, *FIRST[at:]] if (at := places.get(kind)) is not None else list(FIRST)
     ordered = [key for key in first if key in varying]
     ordered += [key for key in varying if key not in ordered and key not in EXPERIMENT]
     ordered += [key for key in EXPERIMENT if key in varying and key not in ordered]
@@ -169,5 +171,6 @@ def worst_layer(row: Row, name: str) -> float:
 
 
 def described(factors: Sequence[str], group: Sequence[str]) -> str:
-    """A combination of values in words: names for choices, ``lr=0.1`` for numbers."""
-    return ", ".join(f"{key}={value}" for key, value in zip(factors, group, strict=True)) or "all runs"
+    """A combination of values in words, such as ``activation=relu, optimizer.lr=0.1``; no experiment is left out."""
+    pairs = zip(factors, group, strict=True)
+    return ", ".join(f"{key}={value}" for key, value in pairs if key not in EXPERIMENT or value != "null") or "all runs"

@@ -113,7 +113,10 @@ def notices(study: Analysis) -> Iterator[str]:
         yield f"{count} record{'s' * (count > 1)} could not be read: left out here, named in the last section."
     if study.main_data:
         names = ", ".join(sorted({str(row.get("data")) for row in study.rows}))
-        yield f"Several data sets ({names}): the sentence above and the first view are about {study.main_data}."
+        if own.kind == "comparison":
+            yield f"Several data sets ({names}): numbers over several folders mix them unless the filter chooses one."
+        else:
+            yield f"Several data sets ({names}): the sentence above and the first view are about {study.main_data}."
     if any(row.get("validation_is_test") for row in study.rows):
         yield "Some runs validate on the test images, as their sources did: validation is then no independent estimate."
     shown = study.curves.shape[1]

@@ -84,11 +84,12 @@ function chooser(label, options, value, changed, id) {
   select.value = value;
   return make("label", {}, label, select);
 }
-const groupLabel = g => D.factors.map(f => { const a = axes.get(f); const i = D.groups[g][0]; return !a ? "" : a.values ? String(a.values[i]) : a.levels[a.codes[i]]; }).join(" · ") || (N === 1 ? "this run" : "all runs");
-function wrapped(text, most) { // a label in at most two lines, broken between its parts
+const groupLabel = g => D.factors.map(f => { const a = axes.get(f); const i = D.groups[g][0]; return !a ? "" : a.values ? String(a.values[i]) : a.levels[a.codes[i]]; })
+  .filter((level, k) => level !== "null" || !D.factors[k].startsWith("experiment")).join(" · ") || (N === 1 ? "this run" : "all runs"); // null: of no experiment
+function wrapped(text, most) { // a label's lines, broken between its parts; only what is beyond four lines is cut
   const lines = [""];
-  for (const part of text.split(" · ")) { if (lines.at(-1) && lines.at(-1).length + 3 + part.length > most && lines.length < 2) lines.push(part); else lines[lines.length - 1] += (lines.at(-1) ? " · " : "") + part; }
-  return lines.map(line => safe(cut(line, most))).join("<br>");
+  for (const part of text.split(" · ")) { if (lines.at(-1) && lines.at(-1).length + 3 + part.length > most && lines.length < 4) lines.push(part); else lines[lines.length - 1] += (lines.at(-1) ? " · " : "") + part; }
+  return lines.map(line => safe(cut(line, most)));
 }
 const cut = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
 
@@ -170,7 +171,7 @@ function buildHeatMap() {
   const list = names.map(n => [n, n]);
   if (D.kind === "reproduction" && names.includes("activation")) names.unshift("activation");
   choice.rows = names.includes("activation") ? "activation" : names[0];
-  choice.columns = names.includes("data.scale") && choice.rows !== "data.scale" ? "data.scale" : names.find(n => n !== choice.rows) || "";
+  choice.columns = D.kind === "comparison" && names.includes("folders") ? "folders" : names.includes("data.scale") && choice.rows !== "data.scale" ? "data.scale" : names.find(n => n !== choice.rows) || "";
   fill("map-controls", chooser("Metric", metrics.map(m => [m, named(m)]), choice.metric, v => { choice.metric = v; update(); }, "metric"),
     chooser("Rows", list, choice.rows, v => { choice.rows = v; heatMap(); }, "map-rows"),
     chooser("Columns", [["", "none"], ...list], choice.columns, v => { choice.columns = v; heatMap(); }, "map-columns"));
@@ -199,7 +200,12 @@ function buildTicks() {
   const more = liveGroups.length - listed.length;
   box.replaceChildren(make("legend", {}, `Curves of ${D.factors.join(" · ") || "all runs"}` + (more > 0 ? ` (${more} more: filter the runs to list them)` : "")), ...children);
 }
-function curveTraces(parts, live, low, high) { // bands end where values must: at 0 and 1, above 0 on a logarithmic axis
+function logAxis(values, most = 7) { // every 1st, 2nd, 5th ... decade has a label, as many as there is room for; {}: too few decades
+  const found = values.filter(v => finite(v) && v > 0), decades = Math.log10(Math.max(...found) / Math.min(...found));
+  if (!(decades > 0.5)) return {};
+  return { type: "log", exponentformat: "power", dtick: decades > 1.5 ? [1, 2, 5, 10, 20, 50, 100].find(step => decades / step < most) : "D2" };
+}
+function curveTraces(parts, live, low, high) { // bands end where values must: at 0 and 1, above 0 on a logarithmic axis; so do losses beyond their axis
   const traces = [];
   live.forEach((g, k) => {
     for (const [part, dash, symbol] of parts) {
@@ -207,11 +213,12 @@ function curveTraces(parts, live, low, high) { // bands end where values must: a
       if (!values) continue;
       const c = colour(k), mean = values.mean[g], half = values.half ? values.half[g] : null, x = D.curves.epochs, label = groupLabel(g);
       if (half && half.some(finite)) {
-        const ok = x.map((_, e) => e).filter(e => finite(mean[e]) && finite(half[e]));
+        const ok = x.map((_, e) => e).filter(e => finite(mean[e]) && finite(half[e]) && mean[e] <= high);
         traces.push({ x: [...ok.map(e => x[e]), ...ok.map(e => x[e]).reverse()], y: [...ok.map(e => Math.min(high, mean[e] + half[e])), ...ok.map(e => Math.max(low, mean[e] - half[e])).reverse()], fill: "toself", fillcolor: faint(c, 0.14), line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false });
       }
-      traces.push({ x, y: mean, name: safe(`${label}, ${part}`), mode: "lines+markers", connectgaps: true, line: { color: c, dash, width: 2 }, marker: { symbol: MARKS[k % MARKS.length] + symbol, size: 6, color: c, maxdisplayed: 12 },
-        text: x.map((_, e) => `${safe(label)}<br>${part}, epoch ${x[e]}: ${shown(mean[e])}${half && finite(half[e]) ? " ± " + shown(half[e]) : ""}<br>n = ${D.groups[g].length}`), hoverinfo: "text" });
+      const beyond = mean.map(v => finite(v) && v > high), own = MARKS[k % MARKS.length] + symbol, any = beyond.includes(true);
+      traces.push({ x, y: mean.map((v, e) => beyond[e] ? high : v), name: safe(`${label}, ${part}`), mode: "lines+markers", connectgaps: true, line: { color: c, dash, width: 2 }, marker: { symbol: any ? beyond.map(b => b ? "triangle-up" : own) : own, size: any ? beyond.map(b => b ? 11 : 6) : 6, color: c, maxdisplayed: 12 },
+        text: x.map((_, e) => `${safe(label)}<br>${part}, epoch ${x[e]}: ${shown(mean[e])}${beyond[e] ? " (above the axis)" : ""}${half && finite(half[e]) ? " ± " + shown(half[e]) : ""}<br>n = ${D.groups[g].length}`), hoverinfo: "text" });
     }
   });
   return traces;
@@ -219,12 +226,15 @@ function curveTraces(parts, live, low, high) { // bands end where values must: a
 function drawCurves() {
   if (!D.curves || !byId("curves-accuracy")) return;
   const chosen = liveGroups.map(x => x.g).filter(g => ticked.has(g));
-  const losses = chosen.flatMap(g => ["train/loss", "val/loss"].flatMap(p => D.curves.parts[p] ? D.curves.parts[p].mean[g].filter(finite) : []));
-  const lossMax = Math.max(0, ...losses), lossMin = Math.min(...losses.filter(v => v > 0));
+  const lossesOf = g => ["train/loss", "val/loss"].flatMap(p => D.curves.parts[p] ? D.curves.parts[p].mean[g].filter(finite) : []);
+  const leaves = chosen.filter(g => lossesOf(g).some(v => v > (D.curves.loss_limit ?? Infinity)));
+  const top = leaves.length < chosen.length ? D.curves.loss_limit ?? Infinity : Infinity; // curves that all leave have no other to flatten
+  const losses = chosen.flatMap(lossesOf).map(v => Math.min(v, top)), wide = Math.max(0, ...losses) > 20 ? logAxis(losses) : {};
+  fill("loss-note", leaves.length && finite(top) ? `The loss axis ends at ${top.toLocaleString("en")}, about a thousand times the first training loss of the middle combination. Triangles at its top: ${leaves.length} of the ${chosen.length} chosen go beyond; choose only such curves to see where.` : "");
   const both = metric => [[`train/${metric}`, "dot", "-open"], [`val/${metric}`, "solid", ""]];
   const epochs = { title: { text: "epoch" }, ...(D.curves.of <= 12 ? { dtick: 1 } : {}), tickformat: "d" };
   draw("curves-accuracy", curveTraces(both("accuracy"), chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "accuracy" } } });
-  draw("curves-loss", curveTraces(both("loss"), chosen, lossMax > 20 ? lossMin / 2 : 0, Infinity), { xaxis: epochs, yaxis: { title: { text: "loss (mean per image)" }, ...(lossMax > 20 ? { type: "log", dtick: Math.log10(lossMax / lossMin) > 1.5 ? 1 : "D2" } : {}) } });
+  draw("curves-loss", curveTraces(both("loss"), chosen, wide.type ? Math.min(...losses.filter(v => v > 0)) / 2 : 0, top), { xaxis: epochs, yaxis: { title: { text: "loss (mean per image)" }, ...wide } });
   draw("curves-dead", curveTraces([["dead", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "dead units (share)" }, range: [-0.03, 1.03] } });
   draw("curves-saturated", curveTraces([["saturated", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "saturated (unit, image) pairs (share)" }, range: [-0.03, 1.03] } });
   for (const id of ["curve-key", "units-key"]) fill(id, ...chosen.map((g, k) => make("span", { class: "key" }, make("span", { style: `color:${colour(k)}`, "aria-hidden": "true" }, ["●", "■", "▲", "◆", "▼", "✚", "✖"][k % 7]), ` ${groupLabel(g)}`)));
@@ -239,10 +249,10 @@ function drawCurves() {
 function dots(id, list, valueOf, title, extra, least = -Infinity) { // no interval reaches below what can be
   const found = list.map(x => ({ ...x, ...stats(x.members.map(valueOf)) })).filter(x => x.n || extra).sort((a, b) => (a.mean ?? 1e99) - (b.mean ?? 1e99));
   const some = found.filter(x => x.n).slice(0, DOTS_SHOWN), narrow = byId(id).clientWidth < 520;
-  const y = some.map((_, i) => i);
+  const y = some.map((_, i) => i), labels = some.map(s => wrapped(groupLabel(s.g), narrow ? 24 : 60)), row = 12 + (narrow ? 14 : 16) * Math.max(1, ...labels.map(lines => lines.length));
   draw(id, [{ type: "scatter", mode: "markers", x: some.map(s => s.mean), y, marker: { size: 9, color: "#0072B2", symbol: "diamond" }, error_x: { type: "data", symmetric: false, array: some.map(s => s.half || 0), arrayminus: some.map(s => Math.min(s.half || 0, s.mean - least)), color: ink(), thickness: 1.2 },
     text: some.map(s => `${safe(groupLabel(s.g))}<br>mean ${shown(s.mean)}${s.half === null ? "" : " ± " + shown(s.half) + " (95 %)"}<br>deviation ${shown(s.deviation)}, n = ${s.n}${extra ? "<br>" + extra(s) : ""}`), hoverinfo: "text" }],
-    { height: 90 + (narrow ? 34 : 28) * Math.max(some.length, 2), xaxis: { title: { text: title } }, yaxis: { tickvals: y, ticktext: some.map(s => wrapped(groupLabel(s.g), narrow ? 20 : 44)), range: [Math.max(some.length, 2) - 0.4, -0.6] } });
+    { height: 90 + row * Math.max(some.length, 2), xaxis: { title: { text: title } }, yaxis: { tickvals: y, ticktext: labels.map(lines => lines.join("<br>")), range: [Math.max(some.length, 2) - 0.4, -0.6] } });
   fill(`${id}-note`, found.length > some.length && some.length === DOTS_SHOWN ? `The ${DOTS_SHOWN} smallest of ${found.filter(x => x.n).length}; filter the runs to see others.` : "");
   return found;
 }

@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.reporting.answer import level
+from mlp_study.reporting.comparing import differing, shared, sides
 from mlp_study.reporting.factors import FAILED, MECHANISMS
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def page_of(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Picture
         f'<section id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>{content}</section>'
         for key, name, content in sections
     )
-    title = escape(f"{study.study.title}: report of a {study.study.kind}")
+    title = escape(study.study.title)
     told = "".join(f'<p class="notice" role="note">{escape(line)}</p>' for line in notices)
     filters = '<details id="filters"><summary>Filter</summary></details>' if len(study.rows) > 1 else ""
     scripts = [plotly_js(), *map(asset, SCRIPTS)]
@@ -84,6 +86,8 @@ def plotly_js() -> str:
 
 def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Picture]) -> Iterator[tuple[str, str, str]]:
     """Key, heading and content of each section that has something to show."""
+    if study.study.kind == "comparison" and study.rows:
+        yield "folders", "The folders", comparison_tables(study)
     if study.study.claims:
         yield "claims", "Claims of the sources", claims_table(study.study.claims["claims"])
     if study.study.search:
@@ -173,6 +177,49 @@ def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
     body = "".join("<tr>" + "".join(cell(claim, name) for name in names) + "</tr>" for claim in claims)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="Claims">{table}</div>'
+
+
+def comparison_tables(study: Analysis) -> str:
+    """What each folder has, in which settings they differ, and combinations that several have."""
+    told = sides(study)
+    names = [side.name for side in told]
+    own = [
+        [
+            side.name,
+            str(side.runs),
+            ", ".join(side.data),
+            str(side.combinations),
+            ", ".join(f"{why} in {count}" for why, count in side.why.most_common()) or "none",
+            side.best or "–",
+            level(side.values).removeprefix("accuracy "),
+        ]
+        for side in told
+    ]
+    heads = ["folder", "runs", "data", "combinations", "fail", "best combination", "its test accuracy"]
+    whole = table(heads, own, "Folders")
+    if settings := differing(study):
+        lines = [[key, *(values[name] for name in names)] for key, values in settings.items()]
+        whole += "<h3>Settings in which they differ</h3>" + table(["setting", *names], lines, "Settings")
+    if same := shared(study):
+        lines = [
+            [words, *(level(values[n]).removeprefix("accuracy ") if n in values else "–" for n in names)]
+            for words, values in same
+        ]
+        note = f" (the first {LISTED} of {len(lines)})" if len(lines) > LISTED else ""
+        text = f"Test accuracy of combinations that several have, the largest difference first{note}"
+        whole += f"<h3>The same combinations</h3>{_caption(text)}"
+        whole += table(["combination", *names], lines[:LISTED], "The same combinations")
+    return whole
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
+    """Cells of text; the first of each row is its heading."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
+        for first, *rest in rows
+    )
+    return _scrolling(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", label)
 
 
 def cellular(value: Any) -> str:

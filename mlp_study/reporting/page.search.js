@@ -19,7 +19,7 @@ function drawSlices(k) {
   if (box.children.length !== s.parameters.length) box.replaceChildren(...s.parameters.map((p, j) => make("div", {}, make("h3", {}, p.name), make("div", { id: `slice-${j}`, class: "chart" }))));
   s.parameters.forEach((p, j) => {
     const there = trialsWith(k).filter(i => s.params[j][i] !== undefined && s.params[j][i] !== null);
-    const x = p.choices ? { type: "category", categoryorder: "array", categoryarray: p.choices, range: [-0.5, p.choices.length - 0.5] } : p.log ? { type: "log", dtick: 1 } : {};
+    const x = p.choices ? { type: "category", categoryorder: "array", categoryarray: p.choices, range: [-0.5, p.choices.length - 0.5] } : p.log ? logAxis(there.map(i => s.params[j][i]), 5) : {};
     draw(`slice-${j}`, there.length ? [{ x: there.map(i => s.params[j][i]), y: there.map(i => s.values[k][i]), mode: "markers", marker: { size: 8, symbol: there.map(i => s.state[i] === "complete" ? "circle" : "x"), color: there.map(i => s.number[i]), colorscale: "Cividis", cmin: 0, cmax: Math.max(...s.number), line: { width: 0.8, color: dark() ? "#b4b4b4" : "#777777" } }, text: there.map(trialText), hoverinfo: "text" }] : [],
       { height: 270, xaxis: { ...x, title: { text: "" } }, yaxis: { title: { text: safe(s.objectives[k].name) } } });
   });
@@ -30,7 +30,7 @@ function drawFront(a, b) {
   const there = trialsWith(a).filter(i => finite(s.values[b][i]) && s.state[i] === "complete"), best = there.filter(i => s.best[i]), rest = there.filter(i => !s.best[i]);
   best.sort((i, j) => s.values[a][i] - s.values[a][j]);
   const points = (chosen, more) => ({ x: chosen.map(i => s.values[a][i]), y: chosen.map(i => s.values[b][i]), text: chosen.map(trialText), hoverinfo: "text", ...more });
-  const wide = k => { const v = there.map(i => s.values[k][i]), low = Math.min(...v); return low > 0 && Math.max(...v) > 30 * low ? { type: "log", dtick: Math.max(...v) > 1e3 * low ? 1 : "D2" } : {}; };
+  const wide = k => { const v = there.map(i => s.values[k][i]), low = Math.min(...v); return low > 0 && Math.max(...v) > 30 * low ? logAxis(v) : {}; };
   draw("front", [points(rest, { name: "other trials", mode: "markers", marker: { size: 7, color: dark() ? "#b4b4b4" : "#777777" } }), points(best, { name: "on the front", mode: s.objectives.length === 2 ? "lines+markers" : "markers", line: { color: COLOURS[3], dash: "dot" }, marker: { size: 10, symbol: "diamond", color: COLOURS[3] } })],
     { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, margin: { l: 56, r: 24, t: 36, b: 48 }, xaxis: { ...wide(a), title: { text: safe(s.objectives[a].name) } }, yaxis: { ...wide(b), title: { text: safe(s.objectives[b].name) } } });
 }

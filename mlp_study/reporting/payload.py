@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mlp_study.figures.curves import loss_limit
 from mlp_study.reporting.factors import MECHANISMS, continuous, is_number, levels_of, text
 from mlp_study.reporting.importance import Share
 from mlp_study.reporting.reading import CURVE_METRICS
@@ -58,7 +59,7 @@ def payload(study: Analysis, page: Path) -> dict[str, Any]:
         "mechanisms": {name: list(about) for name, about in MECHANISMS.items()},
         "t": [short(float(q)) for q in quantiles(min(largest, 200))],
         "search": search_payload(found, lambda folder: link(folder, page)) if (found := study.study.search) else None,
-        "data": study.main_data,
+        "data": None if study.study.kind == "comparison" else study.main_data,
     }
 
 
@@ -109,6 +110,10 @@ def curves(values: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any
     Args:
         values: [run, epoch, metric].
         groups: indices of runs.
+
+    Returns:
+        ``epochs`` drawn, of how many (``of``), ``parts`` by metric with ``mean`` and ``half`` [group][epoch], and
+        ``loss_limit``, where the loss axis ends at the latest (None: nowhere).
     """
     import numpy as np
 
@@ -122,7 +127,10 @@ def curves(values: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any
         mean, half = _averaged(values[:, kept, place], groups, t)
         if np.isfinite(mean).any():
             parts[name] = {"mean": shortened(mean), "half": shortened(half) if np.isfinite(half).any() else None}
-    return {"epochs": [int(i) + 1 for i in kept], "of": epochs, "parts": parts}
+    place = DRAWN.index("train/loss")
+    first = _averaged(values[:, :1, place], groups, t)[0][:, 0].tolist() if epochs else []
+    limit = short(loss_limit(first))  # JSON has no infinity: None
+    return {"epochs": [int(i) + 1 for i in kept], "of": epochs, "parts": parts, "loss_limit": limit}
 
 
 def _averaged(values: np.ndarray, groups: Sequence[Sequence[int]], t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CURVE_METRICS = (
     "train/loss", "train/accuracy", "val/loss", "val/accuracy", "dead", "saturated", "seconds", "step",
 )  # fmt: skip
+NAMED = 3  # compared folders in the title
 CLAIMS, MULTIRUN = "reproduction.json", "multirun.yaml"
 
 
@@ -32,7 +33,7 @@ class Study:
     """Everything below the folders of one report.
 
     Attributes:
-        kind: ``run``, ``sweep``, ``search`` or ``reproduction``.
+        kind: ``run``, ``sweep``, ``search``, ``reproduction``, or ``comparison`` of several folders.
         folders: what was asked for.
         rows: one a finished run, as ``load_results`` has them.
         settings: the columns of ``rows`` that a user sets, in their order.
@@ -61,8 +62,12 @@ class Study:
 
     @property
     def title(self) -> str:
-        """The folders' names."""
-        return ", ".join(folder.resolve().name for folder in self.folders)
+        """The folder's name and what it is, or the names of those that are compared."""
+        names = list(_short_names(self.folders).values())
+        if len(names) == 1:
+            return f"{self.folders[0].resolve().name}: report of a {self.kind}"
+        more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+        return f"Comparison of {_listed([*names[:NAMED], *more])}"
 
 
 def read_study(folders: Sequence[Path]) -> Study:
@@ -71,20 +76,25 @@ def read_study(folders: Sequence[Path]) -> Study:
     Raises:
         DataError: a folder does not exist, or there is no run below any of them.
     """
-    study = Study("sweep", list(folders), settings={"folders": None} if len(folders) > 1 else {})
+    several = len(folders) > 1
+    study = Study("comparison" if several else "sweep", list(folders), settings={"folders": None} if several else {})
     results: list[dict[str, Any]] = []
     names = _short_names(folders)
     for top in folders:
         if not top.is_dir():
             raise DataError(f"{top} is not a folder; report takes the folder of a run, of a sweep or of reproduce")
         for row, result in _finished(top, study):
-            study.rows.append({**row, "folders": names[top]} if len(folders) > 1 else row)
+            study.rows.append({**row, "folders": names[top]} if several else row)
             study.settings |= dict.fromkeys(flattened(result["config"]))
             results.append(result)
     if not (study.rows or study.damaged or study.unfinished):
         raise DataError(f"{', '.join(map(str, folders))} holds no run: there is no {RESULT} and no {CURVES} below it")
     _describe(study, results)
     return study
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
@@ -124,7 +134,7 @@ def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
     if len(study.folders) == 1:
         study.search = _search(study.folders[0], study)
     if study.claims:
-        study.kind = "reproduction"
+        study.kind = "reproduction" if len(study.folders) == 1 else study.kind
         typed = " ".join([f"seeds={study.claims.get('seeds')}", *map(str, study.claims.get("overrides") or [])])
         study.commands.append(f"python -m mlp_study.reproduce {typed}")
     elif study.search:

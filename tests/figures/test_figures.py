@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from scipy import stats
 
 from mlp_study.figures import confusion_matrix, first_layer_weights, learning_curves, prediction_grid, save_png
-from mlp_study.figures.curves import mean_and_interval
+from mlp_study.figures.curves import loss_limit, mean_and_interval
 from mlp_study.figures.images import BAR, columns, tiled
 from mlp_study.figures.style import COLOURS, WRONG
 
@@ -48,6 +48,16 @@ def grouped(count: int, seeds: int = 3) -> pd.DataFrame:
     return pd.concat([curves_of(seeds=seeds, scale=1 + i, activation=f"activation_{i}") for i in range(count)])
 
 
+def leaving(count: int) -> pd.DataFrame:
+    """Groups of which the first goes to 1e36."""
+    table = grouped(count)
+    first = table["activation"] == "activation_0"
+    rise = np.geomspace(1, 1e36, 15)[table["epoch"] - 1]
+    for name in ("train/loss", "val/loss"):
+        table[name] *= np.where(first, rise, 1.0)
+    return table
+
+
 def predictions(classes, count=96, wrong=(3, 50)):
     random = np.random.default_rng(1)
     labels = random.integers(0, len(classes), count)
@@ -68,6 +78,8 @@ CASES = {
     "nothing finite": lambda: learning_curves(diverged()[4:], title=TITLE),
     "tiny losses": lambda: learning_curves(curves_of(scale=0) / 1e7, title=TITLE),
     "three groups": lambda: learning_curves(grouped(3), by="activation", title=TITLE, validation="test"),
+    "a group that leaves the axis": lambda: learning_curves(leaving(3), by="activation", title=TITLE),
+    "one group over 38 decades": lambda: learning_curves(leaving(1), by="activation", title=TITLE),
     "one panel": lambda: learning_curves(grouped(3), by="activation", metrics=["loss"], title=TITLE),
     "fifteen groups": lambda: learning_curves(grouped(15, seeds=1), by="activation", title=TITLE),
     "one unit": lambda: first_layer_weights(weights(1), 28, 28, TITLE),
@@ -130,6 +142,34 @@ def test_axes_have_units_and_captions_have_n(name):
         assert axes.get_xlabel().startswith("epoch (")
         assert axes.get_ylabel() in ("loss (mean per image)", "accuracy (share of images)")
     assert "n = " in "".join(text.get_text() for text in texts_of(figure))
+
+
+def test_a_group_that_leaves_the_axis_does_not_flatten_the_others():
+    figure = CASES["a group that leaves the axis"]()
+    loss = figure.axes[0]
+    assert loss.get_ylim()[1] == 1e4  # 1e3 times the middle group's first loss of about 2, up to a decade
+    triangles = [line for line in loss.get_lines() if line.get_marker() == "^" and line.get_linestyle() == "None"]
+    assert {line.get_color() for line in triangles} == {COLOURS[0]}
+    assert all(set(line.get_ydata()) == {1e4} for line in triangles)
+    assert "Triangle: a loss above the axis" in " ".join(text.get_text() for text in texts_of(figure))
+    alone = CASES["one group over 38 decades"]()
+    assert alone.axes[0].get_ylim()[1] > 1e30
+    assert "Triangle" not in " ".join(text.get_text() for text in texts_of(alone))
+
+
+@pytest.mark.parametrize(
+    ("first", "limit"),
+    [
+        ([2.3, 2.0, 1e30], 1e4),
+        ([2.3, 1e30], 1e4),
+        ([1e-6, 1e-7, 2.0], 1e3),
+        ([2.0, math.nan, math.inf], math.inf),
+        ([2.0], math.inf),
+        ([], math.inf),
+    ],
+)
+def test_the_loss_axis_ends_a_thousand_times_above_the_middle_group(first, limit):
+    assert loss_limit(first) == limit
 
 
 def test_curves_show_the_numbers_of_the_table():

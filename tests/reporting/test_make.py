@@ -79,6 +79,37 @@ def test_several_folders_compare(tmp_path):
     page = make_report(folders, tmp_path / "both", figures=False)
     with (page.parent / "report" / "combinations.csv").open() as file:
         assert {line["folders"] for line in csv.DictReader(file)} == {"a", "b"}
+    assert "<h1>Comparison of a and b</h1>" in page.read_text()
+
+
+def test_a_comparison_says_what_each_folder_has_and_how_they_differ(tmp_path):
+    a = write_synthetic(tmp_path / "a", 40)
+    b = write_synthetic(tmp_path / "b", 20, seeds=1, overrides=("model.widths=[30]", "trainer.max_epochs=9"))
+    answer = answer_of(make_report([a, b], tmp_path / "both", figures=False))
+    assert answer.startswith("a: 40 runs on digits, 4 fail, best accuracy 0.94")
+    assert "; b: 20 runs on digits, 2 fail, best accuracy 0.9" in answer
+    assert "They differ in model.widths ([7,5] against [30]), trainer.max_epochs (3 against 9)." in answer
+    assert "20 combinations of the other settings occur in more than one; the accuracies lie farthest apart" in answer
+    assert len(answer) < 600
+
+
+def test_a_comparison_finds_the_combination_that_ended_differently(tmp_path):
+    a, b = (write_synthetic(tmp_path / name, 20, seeds=1) for name in ("a", "b"))
+    spoilt = next(p for p in b.glob("*/result.json") if "activation=gelu" in p.read_text() and "=unit" in p.read_text())
+    found = json.loads(spoilt.read_text())
+    spoilt.write_text(json.dumps({**found, "test/accuracy": 0.25}))
+    page = make_report([a, b], tmp_path / "both", figures=False)
+    assert "farthest apart for activation=gelu, data.scale=unit: " in answer_of(page)
+    assert "n = 1 in a against 0.250, n = 1 in b." in answer_of(page)
+    assert "They differ" not in answer_of(page)
+    assert page.read_text().count("activation=gelu, data.scale=unit</th>") == 1
+
+
+def test_a_combination_of_one_folder_is_not_compared(tmp_path):
+    a, b = write_synthetic(tmp_path / "a", 20, seeds=1), write_synthetic(tmp_path / "b", 20, seeds=1, data="mnist")
+    text = make_report([a, b], tmp_path / "both", figures=False).read_text()
+    assert "They differ in data (digits against mnist)" in text
+    assert "numbers over several folders mix them unless the filter chooses one" in text
 
 
 def test_figures_and_tables_lie_beside_the_page(tmp_path):
@@ -93,8 +124,16 @@ def test_the_sentence_names_the_failure_and_its_mechanism(tmp_path):
     text = answer_of(make_report([write_synthetic(tmp_path, 40)], figures=False))
     assert text.startswith("Over 40 runs on digits (20 combinations, n = 2 seeds each)")
     assert "4 runs fail" in text
-    assert "activation=relu, data.scale=none (dead units in 2: accuracy 0.100 ± 0.000, n = 2)" in text
+    assert "activation=relu, data.scale=none (dead units in 2: accuracy 0.100 ± 0.000, n = 2; with " in text
     assert "activation=elu, data.scale=none (diverged in 2" in text
+
+
+def test_the_sentence_says_what_would_make_a_failing_combination_learn(tmp_path):
+    text = answer_of(make_report([write_synthetic(tmp_path, 40)], figures=False))
+    with (tmp_path / "report" / "combinations.csv").open() as file:
+        relu = [line for line in csv.DictReader(file) if line["activation"] == "gelu" and line["data.scale"] == "none"]
+    mean = float(relu[0]["test/accuracy mean"])  # the only single change of relu on raw pixels that beats scaling it
+    assert f"(dead units in 2: accuracy 0.100 ± 0.000, n = 2; with activation=gelu {mean:.3f} ± " in text
 
 
 def test_no_external_address_is_loaded(tmp_path):

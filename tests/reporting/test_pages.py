@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -82,7 +83,7 @@ SECTIONS = {
     "sweep": "overview curves time generalisation phases factors units runs origin",
     "search": "trials pareto overview curves time generalisation units runs origin",
     "reproduction": "claims overview curves time generalisation units pictures runs origin",
-    "comparison": "overview curves time generalisation factors units runs origin",
+    "comparison": "folders overview curves time generalisation factors units runs origin",
     "run": "curves units confusion-matrix preactivations pictures result origin",
 }
 
@@ -159,6 +160,60 @@ def test_its_values_are_reached_by_keyboard_and_by_mouse(browser: Browser, page:
     ActionChains(browser.driver).move_to_element(point).perform()
     label = chart.find_element(By.CSS_SELECTOR, ".hoverlayer")
     WebDriverWait(browser.driver, 120, 0.05).until(lambda _: "epoch" in label.get_attribute("textContent"))
+
+
+def leaving(top: Path) -> Path:
+    """A sweep in which one combination's loss goes to 1e36."""
+    write_synthetic(top, 40)
+    for path in top.glob("*/curves.csv"):
+        settings = json.loads((path.parent / "result.json").read_text())["config"]
+        if (settings["activation"]["name"], settings["data"]["scale"]) == ("elu", "none"):
+            lines = list(csv.DictReader(path.read_text().splitlines()))
+            for line in lines:
+                for name in ("train/loss", "val/loss"):
+                    line[name] = str(float(line[name]) * 10.0 ** (12 * (int(line["epoch"]) - 1)))
+            with path.open("w", newline="") as file:
+                table = csv.DictWriter(file, list(lines[0]))
+                table.writeheader()
+                table.writerows(lines)
+    return make_report([top], figures=False)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_loss_that_leaves_for_infinity_leaves_the_axis_readable(browser: Browser, tmp_path: Path, width: int):
+    browser.open(leaving(tmp_path), width)
+    labels = "return document.querySelectorAll('#curves-loss .ytick text').length"
+    span = "const [low, high] = document.getElementById('curves-loss').layout.yaxis.range; return high - low"
+    tick = (
+        "return [...document.querySelectorAll('#curve-groups label')].find(l => l.textContent.includes(arguments[0]))"
+    )
+    others = "document.querySelectorAll('#curve-groups input:checked').forEach(t => t.click())"
+    if not browser.js(tick + ".firstChild.checked", " elu · none"):  # with the space: not relu's
+        browser.js(tick + ".firstChild.click()", " elu · none")
+    assert browser.js(span) < 8
+    assert "ends at 10,000" in browser.text("#loss-note")
+    assert "1 of the" in browser.text("#loss-note")
+    assert 2 <= browser.js(labels) <= 7
+    assert browser.js(MISPLACED) == []
+    texts = "return document.getElementById('curves-loss').data.flatMap(t => t.text || [])"
+    assert any(re.search(r"\d{2} \(above the axis\)", text) for text in browser.js(texts))
+    browser.js(others)
+    browser.js(tick + ".firstChild.click()", " elu · none")
+    assert browser.js(span) > 30  # alone it flattens no other, and is shown whole
+    assert browser.text("#loss-note") == ""
+    assert 2 <= browser.js(labels) <= 8
+    assert browser.js(MISPLACED) == []
+
+
+def test_long_labels_are_not_cut(browser: Browser, tmp_path: Path):
+    browser.open(comparison(tmp_path), 390)
+    labels = browser.js(
+        "return [...document.querySelectorAll('#times .ytick text, #gap .ytick text')].map(t => t.textContent)"
+    )
+    assert labels
+    assert [label for label in labels if "…" in label and "a" * 20 not in label] == []
+    assert any("standard" in label for label in labels)
+    assert browser.js(MISPLACED) == []
 
 
 @pytest.mark.parametrize("spoilt", ["missing", "half"])
