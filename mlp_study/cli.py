@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
 from mlp_study.config import GROUPS, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
+from mlp_study.imports import Process
 from mlp_study.signals import Work, answer_of
 from mlp_study.targets import checked_targets
 
@@ -77,40 +78,15 @@ def wants_tracebacks() -> bool:
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
-@functools.cache
-def _without_unused_metrics() -> None:
-    """Keep torchmetrics, which Lightning imports, from importing torchvision's models and scipy.signal with it.
-
-    Its image and audio metrics want them; no command computes one, and they take a third of a short run's imports. Only
-    the commands do so: in a process of the user's own, torchmetrics finds all that is installed.
-    """
-    from lightning_utilities.core import imports
-
-    found, available = imports.RequirementCache._check_available, imports.package_available
-
-    def check(self: imports.RequirementCache) -> None:
-        if (self.requirement or self.module or "").startswith(("torchvision", "scipy")):
-            self.available, self.message = False, "not imported by mlp_study's commands"
-        else:
-            found(self)
-
-    def is_available(name: str) -> bool:
-        return name not in ("torchvision", "scipy") and bool(available(name))
-
-    # a method and a cached function, to which a type checker lets nobody assign
-    imports.RequirementCache._check_available = check  # type: ignore[method-assign]
-    imports.package_available = is_available  # type: ignore[assignment]
-
-
 def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
     """``work()`` with every error as one clear line and exit code 1, unless whole tracebacks are asked for.
 
     A signal ends it in one line too, by the exit codes of ``Interrupted``.
     """
     whole = wants_tracebacks() if tracebacks is None else tracebacks
+    Process.of_a_command = True
     try:
         with Work():
-            _without_unused_metrics()
             return work()
     except (Interrupted, KeyboardInterrupt) as stop:
         fail(str(answer_of(stop)), answer_of(stop).code)

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the imports that take time
 
 from mlp_study.cli import run_hydra
 from mlp_study.errors import Interrupted
+from mlp_study.imports import uncollected
 from mlp_study.sweep.sweep import trains_runs
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
     if whole:
         RunFigures.prepare()
 
-    from mlp_study.data.images import load
-    from mlp_study.records.recorder import Recorder
-    from mlp_study.records.summary import print_summary
-    from mlp_study.training.population import train_population
-    from mlp_study.training.progress import progress_callbacks
+    with uncollected():
+        from mlp_study.data.images import load
+        from mlp_study.records.recorder import Recorder
+        from mlp_study.records.summary import print_summary
+        from mlp_study.training.population import train_population
+        from mlp_study.training.progress import progress_callbacks
 
     images = load(config.data.name, config.data_root, **config.data.options)
     validation = "test" if config.data.validation == "test" else "validation"

@@ -32,7 +32,8 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("settings",),
     ("factors",),
     ("signals",),
-    ("errors", "conf", "randomness"),
+    ("errors", "conf", "randomness", "lightning"),
+    ("imports",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # Stricter than the order alone: what a room imports never. A factor's table knows no other factor's.

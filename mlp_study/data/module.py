@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lightning.pytorch import LightningDataModule
-
 from mlp_study.data.blocks import Block, Feed, Fitted
+from mlp_study.lightning import LightningDataModule
 
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback, Trainer
-
 from mlp_study.errors import ConfigError
+from mlp_study.lightning import Callback, Trainer
 from mlp_study.search.objective import Objective
 from mlp_study.search.storage import Place, patiently
 

@@ -27,7 +27,7 @@ from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback
+    from mlp_study.lightning import Callback
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from lightning.pytorch import Trainer
-
+from mlp_study.lightning import Trainer
 from mlp_study.signals import interruption
 from mlp_study.training.stopping import SignalListener
 

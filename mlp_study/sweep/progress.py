@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from lightning.pytorch import Callback, Trainer
+from mlp_study.lightning import Callback, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

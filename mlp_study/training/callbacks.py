@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
-
 from mlp_study.config import EarlyStoppingConfig, RunConfig
 from mlp_study.errors import DataError
+from mlp_study.lightning import Callback, Trainer
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import Probing

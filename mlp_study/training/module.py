@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from mlp_study.data.blocks import Block, Feed
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
+from mlp_study.lightning import LightningModule
 from mlp_study.model import PopulationMLP
 from mlp_study.randomness import derived_seed, from_image
 from mlp_study.training.account import Frozen, Tally

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, Trainer
 
 from mlp_study.config import RunConfig
 from mlp_study.data.blocks import stream_key
 from mlp_study.data.images import ImageSet, load
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
+from mlp_study.lightning import Callback, LightningEnvironment, Trainer
 from mlp_study.training.allocator import freed_memory_kept
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import progress_in

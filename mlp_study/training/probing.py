@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mlp_study.data.blocks import Block, Feed
 from mlp_study.factors.diagnostics import DIAGNOSTICS
+from mlp_study.lightning import Callback, Trainer
 from mlp_study.model import PopulationMLP
 from mlp_study.probes.gradients import (
     gradient,

@@ -6,7 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback, Trainer
+from mlp_study.lightning import Callback, Trainer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

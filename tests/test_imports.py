@@ -1,0 +1,76 @@
+"""What a command leaves out of its imports, and that nobody misses it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+LEFT_OUT = ("torch._dynamo", "torch._inductor", "triton", "matplotlib", "scipy", "torchvision", "sklearn")
+
+RUN = """
+import json, sys
+from mlp_study.cli import run_hydra
+from mlp_study.train import PURPOSE, run
+sys.argv[1:] = {overrides!r}
+run_hydra(run, "train", PURPOSE)
+print(json.dumps([name for name in {names!r} if name in sys.modules]))
+"""
+
+COMPILE = """
+from mlp_study.imports import Process
+Process.of_a_command = True
+from mlp_study.lightning import LightningModule
+import sys
+assert "torch._dynamo" not in sys.modules, "left out"
+import torch, torch._dynamo
+from lightning.fabric.wrappers import OptimizedModule, _unwrap_compiled
+network = torch.compile(torch.nn.Linear(3, 2), backend="eager")
+assert type(network).__module__ == "torch._dynamo.eval_frame", type(network)
+assert isinstance(network, OptimizedModule), "Lightning still knows a compiled network"
+assert not isinstance(torch.nn.Linear(3, 2), OptimizedModule)
+assert _unwrap_compiled(network)[0] is network._orig_mod
+assert network(torch.zeros(1, 3)).shape == (1, 2)
+from torch.utils.flop_counter import FlopCounterMode
+assert FlopCounterMode.__module__ == "torch.utils.flop_counter"
+"""
+
+OTHERS = """
+import contextlib, sys
+import mlp_study.imports as imports
+imports.Process.of_a_command = True
+
+@contextlib.contextmanager
+def refusing():
+    sys.modules["torch._dynamo"] = None  # every import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules["torch._dynamo"]
+
+imports._standing_in = refusing
+from mlp_study.lightning import Trainer
+assert Trainer.__module__.startswith("lightning.pytorch")
+assert "torch._dynamo" in sys.modules, "imported whole"
+"""
+
+
+def run(code: str, cwd: object = None) -> str:
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=cwd)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_a_run_imports_nothing_that_it_does_not_use(tmp_path):
+    overrides = ["data=digits", "trainer.max_epochs=1", "wandb.mode=disabled", "save=none", f"hydra.run.dir={tmp_path}"]
+    printed = run(RUN.format(overrides=overrides, names=LEFT_OUT), tmp_path)
+    assert json.loads(printed.splitlines()[-1]) == []
+    assert (tmp_path / "result.json").is_file()
+
+
+def test_networks_can_be_compiled_where_lightning_was_imported_without_the_compiler():
+    run(COMPILE)
+
+
+def test_a_release_that_wants_more_of_the_compiler_is_imported_whole():
+    run(OTHERS)
