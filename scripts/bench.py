@@ -1,6 +1,6 @@
 """Every speed claim of this project, measured: medians of interleaved rounds, ratios to named peers of the same run.
 
-    python scripts/bench.py --quick                 a look in under two minutes: shorter epochs, 3 rounds
+    python scripts/bench.py --quick                 a look in about two minutes: shorter epochs, 3 rounds
     python scripts/bench.py --full --json docs/bench.json     all rows, with every sample, for the README's table
     python scripts/bench.py --only population_16 --figure bench.png     one row, and its figure
     OMP_NUM_THREADS=1 taskset -c 0 python scripts/bench.py --cpu     on a machine that does other things too
@@ -232,7 +232,7 @@ def machine() -> dict[str, Any]:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under two minutes, 3 rounds (the default)")
+    parser.add_argument("--quick", action="store_true", help="about two minutes, 3 rounds (the default)")
     parser.add_argument("--full", action="store_true", help="all rows, 9 rounds")
     parser.add_argument(
         "--only", metavar="NAME", action="append", choices=[row.name for row in ROWS], help="this row alone"
