@@ -81,14 +81,13 @@ def _without_unused_metrics() -> Iterator[None]:
     def is_available(name: str) -> bool:
         return name not in UNUSED and bool(available(name))
 
-    # a method and a cached function, to which a type checker lets nobody assign
-    imports.RequirementCache._check_available = check  # type: ignore[method-assign]
-    imports.package_available = is_available  # type: ignore[assignment]
+    cache: Any = imports.RequirementCache  # Any: a method and a cached function, to which types let nobody assign
+    names: Any = imports
+    cache._check_available, names.package_available = check, is_available
     try:
         yield
     finally:
-        imports.RequirementCache._check_available = found  # type: ignore[method-assign]
-        imports.package_available = available
+        cache._check_available, names.package_available = found, available
 
 
 class StandIn(ModuleType):
