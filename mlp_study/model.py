@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mlp_study.config import Choice, RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
+from mlp_study.factors.factored import FactoredGradient, Gradient
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
@@ -27,6 +28,9 @@ from mlp_study.randomness import derived_seed, generator, hashed_uniform
 
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1  # torch.nn.BatchNorm1d's: weight of the newest minibatch in the running statistics
+
+
+Trace = list[tuple[Tensor, Tensor]]  # what each layer's product has taken and given
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class PopulationMLP(nn.Module):
             "dropout_K11", torch.tensor([c.model.dropout for c in configs]).view(-1, 1, 1), persistent=False
         )
         self.drops = any(c.model.dropout > 0 for c in configs)
+        self._beside_weights = list(self.parameters())[len(self.weights) :]
         assert all(self.count_parameters(k) == self._expected_parameters(k) for k in range(self.K)), (
             "every member has the parameters of its plain network"
         )
@@ -178,17 +183,33 @@ class PopulationMLP(nn.Module):
         plain = sum(i * o + o for i, o in pairwise(self.sizes)) + affine * sum(self.sizes[1:-1])
         return plain + self.hidden * len(self._learned_by(k))
 
-    def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
+    def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None, trace: Trace | None = None) -> Tensor:
         """Logits [K, C, B] of one minibatch per input stream.
 
         Args:
             x_GBI: scaled images, one minibatch for each of the G streams.
             keys_K: int64 key of each member's dropout masks in this step; None drops nothing.
+            trace: gets each layer's inputs and outputs; the weights are then constants to autograd, and ``gradients``
+                has theirs.
         """
         a_KIB = x_GBI
         for layer in range(self.hidden):
-            a_KIB = self.activated(layer, self.preactivations(layer, a_KIB), keys_K)
-        return self.product(self.hidden, a_KIB)
+            a_KIB = self.activated(layer, self.preactivations(layer, a_KIB, trace), keys_K)
+        return self.product(self.hidden, a_KIB, trace)
+
+    def gradients(self, loss_KB: Tensor, share_KB: Tensor, trace: Trace) -> list[Gradient]:
+        """The gradient of each member's loss, one a parameter; those of weights are not multiplied out.
+
+        Args:
+            loss_KB: what came of ``forward``'s logits.
+            share_KB: each image's weight in its member's loss.
+            trace: what ``forward`` has written.
+        """
+        outputs = [z_KOB for _, z_KOB in trace]
+        found = torch.autograd.grad(loss_KB, [*outputs, *self._beside_weights], share_KB, materialize_grads=True)
+        inputs, slopes = [a for a, _ in trace], found[: len(trace)]
+        streams = [tuple(self.per_stream), *[None] * self.hidden]
+        return [*map(FactoredGradient, slopes, inputs, streams), *found[len(trace) :]]
 
     def layerwise(self, x_GBI: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(pre-activation, activation) of each hidden layer, both [K, O, B], without dropout; then the logits twice."""
@@ -200,14 +221,21 @@ class PopulationMLP(nn.Module):
         logits_KCB = self.product(self.hidden, a_KIB)
         yield logits_KCB, logits_KCB
 
-    def preactivations(self, layer: int, a: Tensor) -> Tensor:
+    def preactivations(self, layer: int, a: Tensor, trace: Trace | None = None) -> Tensor:
         """What the layer's activation receives, [K, O, B]."""
-        z_KOB = self.product(layer, a)
+        z_KOB = self.product(layer, a, trace)
         return self._normalized(layer, z_KOB) if self.norm_in(layer) != "none" else z_KOB
 
-    def product(self, layer: int, a: Tensor) -> Tensor:
+    def product(self, layer: int, a: Tensor, trace: Trace | None = None) -> Tensor:
         """Weight x input + bias, [K, O, B]; the first layer's input [G, B, I] is shared by each stream's members."""
-        weight_KOI, bias_KO1 = self.weights[layer], self.biases[layer]
+        if trace is None:
+            return self._product(layer, self.weights[layer], a)
+        z_KOB = self._product(layer, self.weights[layer].detach(), a)
+        trace.append((a, z_KOB))
+        return z_KOB
+
+    def _product(self, layer: int, weight_KOI: Tensor, a: Tensor) -> Tensor:
+        bias_KO1 = self.biases[layer]
         if layer:
             return torch.baddbmm(bias_KO1, weight_KOI, a)
         K, O, I = weight_KOI.shape

@@ -76,7 +76,7 @@ def counted(train: Callable[[], None]) -> Counting:
 
 
 # (optimizer, operations a step, allocations a step) of members that differ in their learning rate
-LIMITS = [("optimizer=sgd", 48, 24), ("optimizer=momentum", 52, 24), ("optimizer=adam", 84, 32)]
+LIMITS = [("optimizer=sgd", 54, 24), ("optimizer=momentum", 56, 24), ("optimizer=adam", 94, 32)]
 
 
 @pytest.mark.parametrize(("optimizer", "operations", "allocations"), LIMITS)
@@ -85,8 +85,9 @@ def test_a_step_is_a_handful_of_operations_whatever_the_number_of_members(
 ):
     few = second_epoch(monkeypatch, members(2, optimizer), counted)
     many = second_epoch(monkeypatch, members(12, optimizer), counted)
-    products = {name: many.calls[name] / STEPS for name in ("baddbmm", "bmm")}
-    assert products == {"baddbmm": 2, "bmm": 3}  # forth; back: two for weights, one for activations
+    products = [many.calls[name] / STEPS for name in ("baddbmm", "baddbmm_", "bmm")]
+    # two forth; back one for activations and two for weights, which add themselves to weights or velocities
+    assert products == ([2, 0, 3] if optimizer == "optimizer=adam" else [2, 2, 1])
     assert many.calls == few.calls
     assert many.calls.total() / STEPS <= operations
     assert many.allocations / STEPS <= allocations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -200,12 +201,16 @@ class Feed:
         if out is None:
             shape = (len(streams), *index_RSB.shape[1:], self.pixels["train"].shape[1])
             out = torch.empty(shape, dtype=dtype, device=index_RSB.device)
-        raw: dict[int, Tensor] = {}
-        for stream, x_SBI in zip(streams, out, strict=True):
-            order = self.order_of_stream[stream]
-            if order not in raw:
-                raw[order] = self.pixels[block.split].index_select(0, index_RSB[order].flatten())
-            self.transforms[stream].write(raw[order], x_SBI.view(raw[order].shape))
+        pixels_NI = self.pixels[block.split]
+        raw_NI = torch.empty((index_RSB[0].numel(), pixels_NI.shape[1]), dtype=pixels_NI.dtype, device=pixels_NI.device)
+
+        def order_of(place: int) -> int:
+            return self.order_of_stream[streams[place]]
+
+        for order, places in groupby(sorted(range(len(streams)), key=order_of), order_of):
+            torch.index_select(pixels_NI, 0, index_RSB[order].flatten(), out=raw_NI)
+            for i in places:
+                self.transforms[streams[i]].write(raw_NI, out[i].view(raw_NI.shape))
         return out
 
     def targets(self, block: Block) -> Tensor:

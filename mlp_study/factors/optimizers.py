@@ -49,6 +49,7 @@ class Optimizer:
         threshold: ``threshold(h)``, h in floats: the sharpness (largest eigenvalue of the Hessian, preconditioned where
             the rule preconditions) beyond which the rule diverges on a quadratic; None where no such rule is known.
         needs_matrices: whether weights must have at least two rows and two columns.
+        adds_up: whether ``update`` does no more with g than add it to something: it then takes a FactoredGradient, too.
     """
 
     update: Rule
@@ -58,6 +59,7 @@ class Optimizer:
     options: Mapping[str, Option]
     threshold: Callable[[Mapping[str, float]], float] | None = None
     needs_matrices: bool = False
+    adds_up: bool = False
 
 
 def _shared(lr: float, weight_decay: float = 0.0) -> dict[str, Option]:
@@ -97,6 +99,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
             source="torch.optim.SGD without momentum",
             options=_shared(lr=0.01),
             threshold=lambda h: 2 / h["lr"],
+            adds_up=True,
         ),
         "momentum": Optimizer(
             update=rules.momentum,
@@ -105,6 +108,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
             source="Polyak 1964; torch.optim.SGD(momentum); threshold: Cohen et al. 2021, arXiv 2103.00065, sec. 2",
             options=_shared(lr=0.01) | _MOMENTUM,
             threshold=_heavy_ball_threshold,
+            adds_up=True,
         ),
         "nesterov": Optimizer(
             update=rules.nesterov,

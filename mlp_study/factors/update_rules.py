@@ -1,7 +1,8 @@
 """The optimizers' rules, written for members side by side; the module ``optimizers`` holds their table and contract.
 
 Every rule is ``rule(p, g, state, step, h)``: in place on p [m, O, I] or [m, O, 1] and on the state's buffers, g
-overwritten where that saves memory traffic, step counted from 1, hyperparameters h as floats or tensors [m, 1, 1].
+overwritten where that saves memory traffic, step counted from 1, hyperparameters h as floats or tensors [m, 1, 1]. The
+two rules that only add gradients up, ``sgd`` and ``momentum``, take a g that is not multiplied out yet, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
 from mlp_study.factors.table import is_plain, lazy_module
 
 if TYPE_CHECKING:
@@ -32,9 +34,11 @@ def _add_scaled(p: Tensor, x: Tensor, scale: Number) -> None:
         p.addcmul_(x, scale)
 
 
-def _subtract_scaled(p: Tensor, x: Tensor, scale: Number) -> None:
+def _subtract_scaled(p: Tensor, x: Gradient, scale: Number) -> None:
     """Do p -= scale x in one pass."""
-    if is_plain(scale):
+    if isinstance(x, FactoredGradient):
+        x.add_to(p, -scale) if is_plain(scale) else x.scaled(scale).add_to(p, -1.0)
+    elif is_plain(scale):
         p.sub_(x, alpha=scale)
     else:
         p.addcmul_(x, scale, value=-1)
@@ -53,32 +57,34 @@ def _is_zero(value: Number) -> bool:
     return is_plain(value) and value == 0
 
 
-def _decay(p: Tensor, g: Tensor, h: Hyper) -> None:
-    """The two decays, first thing in every update."""
+def _decay(p: Tensor, g: Gradient, h: Hyper) -> Gradient:
+    """The two decays, first thing in every update; returns the gradient with the penalty's part."""
     if not _is_zero(h["l2"]):
+        g = multiplied_out(g, p.dtype)
         _add_scaled(g, p, h["l2"])
     if not _is_zero(h["weight_decay"]):
         p.mul_(1 - h["lr"] * h["weight_decay"])
+    return g
 
 
-def sgd(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
+def sgd(p: Tensor, g: Gradient, state: State, step: int, h: Hyper) -> None:
     """Do p -= lr g."""
-    _decay(p, g, h)
-    _subtract_scaled(p, g, h["lr"])
+    _subtract_scaled(p, _decay(p, g, h), h["lr"])
 
 
-def _accumulate(velocity: Tensor, g: Tensor, momentum: Number) -> None:
+def _accumulate(velocity: Tensor, g: Gradient, momentum: Number) -> None:
     """Do velocity = momentum velocity + g in one pass."""
-    if is_plain(momentum):
+    if isinstance(g, FactoredGradient):
+        g.add_to(velocity, beta=momentum)
+    elif is_plain(momentum):
         torch.add(g, velocity, alpha=momentum, out=velocity)
     else:
         torch.addcmul(g, velocity, momentum, out=velocity)
 
 
-def momentum(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
+def momentum(p: Tensor, g: Gradient, state: State, step: int, h: Hyper) -> None:
     """Polyak's heavy ball, as torch.optim.SGD(momentum) writes it."""
-    _decay(p, g, h)
-    _accumulate(state["velocity"], g, h["momentum"])
+    _accumulate(state["velocity"], _decay(p, g, h), h["momentum"])
     _subtract_scaled(p, state["velocity"], h["lr"])
 
 

@@ -20,14 +20,17 @@ from torch import Tensor
 from mlp_study.data.blocks import Block, Feed
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
+from mlp_study.factors.factored import Gradient, cleared, summed
 from mlp_study.lightning import LightningModule
-from mlp_study.model import PopulationMLP
+from mlp_study.model import PopulationMLP, Trace
 from mlp_study.randomness import derived_seed, from_image
 from mlp_study.training.account import Frozen, Tally
 from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.results import Row
 from mlp_study.training.updates import Updates
 
+SCALED_BYTES = 2 * 2**20  # scaled images at a time: a CPU's caches hold them until they are used
+SCALED_BYTES_GPU = 64 * 2**20
 STEP_BYTES = 2 * 2**30  # activations of one step; a larger minibatch is worked through in chunks
 
 
@@ -126,10 +129,10 @@ class PopulationModule(LightningModule):
         self.updates.prepare(steps)
         y_KSB = self.feed.targets(block)
         whole = self._chunk >= block.index_RSB.shape[2]
-        x_SGBI = self._inputs(block).unbind(1) if whole else None
+        x_GBI = self._inputs(block) if whole else None
         losses, correct = [], []
-        for s, y_KB in enumerate(y_KSB.unbind(1)):
-            chunks = self._chunks(block, y_KB) if x_SGBI is None else [(x_SGBI[s], y_KB)]
+        for y_KB in y_KSB.unbind(1):
+            chunks = self._chunks(block, y_KB) if x_GBI is None else [(next(x_GBI), y_KB)]
             loss_K, correct_K = self._step(chunks, block.index_RSB.shape[2])
             losses.append(loss_K)
             correct.append(correct_K)
@@ -141,16 +144,26 @@ class PopulationModule(LightningModule):
         count = block.index_RSB.shape[2]
         self.tallies["train"].add(self.block_losses_SK.sum(0) * count, torch.stack(correct).sum(0), count * steps)
 
-    def _inputs(self, block: Block) -> Tensor:
-        """The block's scaled images, in memory that is kept from block to block; a full batch's are scaled once."""
-        shape = (len(self.feed.keys), *block.index_RSB.shape[1:], self.mlp.sizes[0])
-        count = math.prod(shape)
-        if self._held is None or len(self._held) < count or self._held_by is not self.feed:
-            self._held = torch.empty(count, dtype=self.mlp.weights[0].dtype, device=self.device)
+    def _inputs(self, block: Block) -> Iterator[Tensor]:
+        """The scaled images [G, B, I] of one step after the other.
+
+        They are scaled for as many steps at a time as a CPU's caches hold, in memory that is kept from block to block;
+        a full batch's are scaled once.
+        """
+        G, B, I = len(self.feed.keys), block.index_RSB.shape[2], self.mlp.sizes[0]
+        like = self.mlp.weights[0]
+        most = SCALED_BYTES if self.device.type == "cpu" else SCALED_BYTES_GPU
+        steps = min(max(1, most // (G * B * I * like.element_size())), self.feed.steps_per_epoch)
+        if self._held is None or self._held_by is not self.feed or len(self._held) < steps * G * B * I:
+            self._held = torch.empty(steps * G * B * I, dtype=like.dtype, device=self.device)
         elif self.feed.data.batch_size == "full":
-            return self._held.view(shape)
+            yield self._held.view(G, B, I)
+            return
         self._held_by = self.feed
-        return self.feed.inputs(block, self._held.dtype, self._held[:count].view(shape))
+        for first in range(0, block.index_RSB.shape[1], steps):
+            piece = Block(block.split, block.index_RSB[:, first : first + steps])
+            x_GSBI = self._held[: G * piece.index_RSB[0].numel() * I].view(G, -1, B, I)
+            yield from self.feed.inputs(piece, like.dtype, x_GSBI).unbind(1)
 
     @property
     def _chunk(self) -> int:
@@ -171,17 +184,18 @@ class PopulationModule(LightningModule):
 
     def _step(self, chunks: Any, count: int) -> tuple[Tensor, Tensor]:
         """One update from a minibatch of ``count`` images; each member's mean loss and right answers, [K]."""
-        total: list[Tensor] = []
+        total: list[Gradient] = []
         loss_K = correct_K = None
         keys_K = self.keys_K + derived_seed(self.updates.step_count, "step") if self.mlp.drops else None
         seen = 0
         for x_GBI, y_KB in chunks:
-            logits_KCB = self.mlp(x_GBI, None if keys_K is None else from_image(keys_K, seen))
+            trace: Trace = []
+            logits_KCB = self.mlp(x_GBI, None if keys_K is None else from_image(keys_K, seen), trace)
             seen += y_KB.shape[1]
             loss_KB = self.mlp.loss(logits_KCB, y_KB)
             share_KB = torch.full_like(loss_KB, 1 / count)  # of an image in its member's mean loss
-            gradients = torch.autograd.grad(loss_KB, self.updates.parameters, share_KB, materialize_grads=True)
-            total = [a.add_(b) for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
+            gradients = self.mlp.gradients(loss_KB, share_KB, trace)
+            total = summed(total, gradients, self.mlp.weights[0].dtype) if total else gradients
             hits_K = (predicted(logits_KCB.detach()) == y_KB).sum(1)
             part_K = loss_KB.detach().sum(1) / count
             loss_K = part_K if loss_K is None else loss_K + part_K
@@ -193,7 +207,7 @@ class PopulationModule(LightningModule):
         self.updates.step(total)
         return loss_K, correct_K
 
-    def _freeze_diverged(self, losses_SK: Tensor, gradients: Sequence[Tensor] = ()) -> None:
+    def _freeze_diverged(self, losses_SK: Tensor, gradients: Sequence[Gradient] = ()) -> None:
         """End the members whose loss is not finite, before their update where gradients are given."""
         for place in (~torch.isfinite(losses_SK)).any(0).nonzero().flatten().tolist():
             if self.live[place] not in self.frozen:
@@ -202,8 +216,7 @@ class PopulationModule(LightningModule):
                 value = losses_SK[int(bad), place].item()
                 self.set_aside(place, "diverged", f"the loss became {value} at step {step}", step)
             self._empty(place)
-            for g in gradients:
-                g[place] = 0
+            cleared(gradients, place)
 
     def set_aside(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
         """End the member at ``place``: its numbers are set aside and no longer touched."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
 from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
 from mlp_study.factors.schedules import SCHEDULES
 from mlp_study.model import PopulationMLP, Slice, slices_of
@@ -38,6 +39,7 @@ class Updates:
         for s in self.slices:
             check_layers(s.name, [(w.shape[1], w.shape[2]) for w in mlp.weights])
         self.clips = [self._limits(s, "clip_norm", "clip_value") for s in self.slices]
+        self._factored = all(OPTIMIZERS[s.name].adds_up for s in self.slices) and not any(self.clips)
         self.schedules = slices_of([c.schedule for c in configs], lambda name: dict(SCHEDULES[name].options))
         self.scheduled = any(s.name != "constant" for s in self.schedules)
         self._rates: list[list[Any]] = []
@@ -75,12 +77,14 @@ class Updates:
         return list(rates_Sm11.to(self.parameters[0]))
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
-        """Apply one minibatch's gradients (one tensor a parameter, [K, ...]; they may be overwritten)."""
+    def step(self, gradients: Sequence[Gradient]) -> None:
+        """Apply one minibatch's gradients (one a parameter, [K, ...]; they may be overwritten)."""
         self.step_count += 1
+        if not self._factored:
+            gradients = [multiplied_out(g, p.dtype) for g, p in zip(gradients, self.parameters, strict=True)]
         for i, (s, numbers, state) in enumerate(zip(self.slices, self.numbers, self.state, strict=True)):
             whole = len(self.slices) == 1
-            mine = list(gradients) if whole else [g[s.members] for g in gradients]
+            mine = list(gradients) if whole else [_of(g, s.members) for g in gradients]
             if (limits := self.clips[i]) is not None:
                 clip_gradients(mine, *limits)
             rates = {"lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else {}
@@ -121,3 +125,7 @@ class Updates:
             if s.start <= k < s.stop:
                 return [{name: tensor[k - s.start] for name, tensor in buffers.items()} for buffers in state]
         raise IndexError(f"member {k} of {self.slices[-1].stop}")
+
+
+def _of(gradient: Gradient, members: slice) -> Gradient:
+    return gradient.of(members) if isinstance(gradient, FactoredGradient) else gradient[members]

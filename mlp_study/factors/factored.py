@@ -1,0 +1,115 @@
+"""A layer's weight gradient as the two factors that it is the product of.
+
+The gradient of a linear layer's weights is the product of the loss's slope at the layer's outputs with the layer's
+inputs. A rule that only adds gradients up, p -= lr g or v = momentum v + g, lets the product add itself to p or v: the
+gradient, as large as all weights, is never written and read again. All other rules get it multiplied out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from mlp_study.factors.table import is_plain, lazy_module
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy_module("torch")
+
+Gradient = Any  # Tensor [m, O, I] or [m, O, 1], or FactoredGradient
+
+
+@dataclass(frozen=True)
+class FactoredGradient:
+    """The gradient of m members' weights in one layer, [m, O, I].
+
+    Attributes:
+        slope_mOB: the loss's gradient at the layer's outputs.
+        inputs: the layer's inputs: [G, B, I] of each input stream, or [m, I, B] of each member.
+        per_stream: how many members each stream feeds; None where every member has inputs of its own.
+    """
+
+    slope_mOB: Tensor
+    inputs: Tensor
+    per_stream: tuple[int, ...] | None = None
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """Multiplied out, [m, O, I]."""
+        parts = [torch.bmm(left, right) for _, left, right in self._factors()]
+        m, O, _ = self.slope_mOB.shape
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).view(m, O, -1).to(dtype)
+
+    def scaled(self, by_m11: Tensor) -> FactoredGradient:
+        """The gradient times one number a member: times the smaller factor."""
+        return replace(self, slope_mOB=self.slope_mOB * by_m11)
+
+    def add_to(self, target_mOI: Tensor, alpha: float = 1.0, beta: Any = 1.0) -> None:
+        """Do target = beta target + alpha gradient in one pass; beta is a number, or a tensor [m, 1, 1]."""
+        if not is_plain(beta):
+            target_mOI.mul_(beta)
+            beta = 1.0
+        for members, left, right in self._factors():
+            target = target_mOI[members].view(len(left), -1, target_mOI.shape[2])
+            if left.dtype == right.dtype == target.dtype:
+                target.baddbmm_(left, right, beta=beta, alpha=alpha)
+            else:  # in mixed precision the product is the lower one's
+                (target if beta == 1 else target.mul_(beta)).add_(torch.bmm(left, right), alpha=alpha)
+
+    def of(self, members: slice) -> FactoredGradient:
+        """That of some neighbours."""
+        slope_mOB = self.slope_mOB[members]
+        if self.per_stream is None:
+            return FactoredGradient(slope_mOB, self.inputs[members])
+        ends = zip(self.per_stream, accumulate(self.per_stream), strict=True)
+        shares = [min(end, members.stop) - max(end - count, members.start) for count, end in ends]
+        fed = [g for g, share in enumerate(shares) if share > 0]
+        return FactoredGradient(slope_mOB, self.inputs[fed[0] : fed[-1] + 1], tuple(shares[g] for g in fed))
+
+    def clear(self, place: int) -> None:
+        """Make member ``place``'s gradient zero, also where it or its own inputs are no numbers."""
+        self.slope_mOB[place] = 0
+        if self.per_stream is None:
+            self.inputs[place] = 0
+
+    def _factors(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """(members, [n, rows, B], [n, B, I]): a stream's members are one product, equal streams a batch of them."""
+        m, O, B = self.slope_mOB.shape
+        if self.per_stream is None:
+            yield slice(0, m), self.slope_mOB, self.inputs.mT
+        elif len(set(self.per_stream)) == 1:
+            yield slice(0, m), self.slope_mOB.reshape(len(self.per_stream), -1, B), self.inputs
+        else:
+            for count, end, x_BI in zip(self.per_stream, accumulate(self.per_stream), self.inputs, strict=True):
+                members = slice(end - count, end)
+                yield members, self.slope_mOB[members].reshape(1, count * O, B), x_BI[None]
+
+
+def multiplied_out(gradient: Gradient, dtype: torch.dtype) -> Tensor:
+    """A gradient as a tensor."""
+    return gradient.dense(dtype) if isinstance(gradient, FactoredGradient) else gradient
+
+
+def summed(gradients: Sequence[Gradient], more: Sequence[Gradient], dtype: torch.dtype) -> list[Gradient]:
+    """Two minibatches' gradients added up, one a parameter; the first ones are overwritten."""
+    with torch.no_grad():
+        total = [multiplied_out(g, dtype) for g in gradients]
+        for g, other in zip(total, more, strict=True):
+            if isinstance(other, FactoredGradient):
+                other.add_to(g)
+            else:
+                g.add_(other)
+    return total
+
+
+def cleared(gradients: Sequence[Gradient], place: int) -> None:
+    """Zero in place of one member's gradients."""
+    with torch.no_grad():
+        for g in gradients:
+            if isinstance(g, FactoredGradient):
+                g.clear(place)
+            else:
+                g[place] = 0
