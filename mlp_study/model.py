@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlp_study.config import Choice, RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import FactoredGradient, Gradient
+from mlp_study.factors.factored import FactoredGradient, Gradient, equal_streams
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
@@ -106,6 +106,7 @@ class PopulationMLP(nn.Module):
             "members share one shape"
         )
         assert sum(self.per_stream) == len(configs), "every member has one input stream"
+        self._equal_streams = equal_streams(self.per_stream)
         self.sizes = [inputs, *model.widths, classes]
         self.norm = model.norm
         self.slices = slices_of([c.activation for c in configs], lambda name: dict(ACTIVATIONS[name].options))
@@ -238,13 +239,18 @@ class PopulationMLP(nn.Module):
         bias_KO1 = self.biases[layer]
         if layer:
             return torch.baddbmm(bias_KO1, weight_KOI, a)
-        K, O, I = weight_KOI.shape
-        G, x_GIB = len(self.per_stream), a.transpose(1, 2)
-        if len(set(self.per_stream)) == 1:
+        (K, O, I), x_GIB = weight_KOI.shape, a.transpose(1, 2)
+        if len(self._equal_streams) == 1:
+            G = len(x_GIB)
             return torch.baddbmm(bias_KO1.view(G, -1, 1), weight_KOI.view(G, -1, I), x_GIB).view(K, O, -1)
-        parts = zip(weight_KOI.split(self.per_stream), bias_KO1.split(self.per_stream), x_GIB, strict=True)
+        sizes = [members.stop - members.start for members, _ in self._equal_streams]
+        parts = zip(weight_KOI.split(sizes), bias_KO1.split(sizes), self._equal_streams, strict=True)
         return torch.cat(
-            [torch.addmm(b.flatten(0, 1), w.flatten(0, 1), x_IB).view(len(w), O, -1) for w, b, x_IB in parts]
+            [
+                torch.baddbmm(b.view(len(x), -1, 1), w.view(len(x), -1, I), x).view(len(w), O, -1)
+                for w, b, (_, streams) in parts
+                for x in [x_GIB[streams]]
+            ]
         )
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:

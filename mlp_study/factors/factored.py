@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.factors.table import is_plain, lazy_module
@@ -77,15 +77,26 @@ class FactoredGradient:
 
     def _factors(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """(members, [n, rows, B], [n, B, I]): a stream's members are one product, equal streams a batch of them."""
-        m, O, B = self.slope_mOB.shape
+        m, _, B = self.slope_mOB.shape
         if self.per_stream is None:
             yield slice(0, m), self.slope_mOB, self.inputs.mT
-        elif len(set(self.per_stream)) == 1:
-            yield slice(0, m), self.slope_mOB.reshape(len(self.per_stream), -1, B), self.inputs
-        else:
-            for count, end, x_BI in zip(self.per_stream, accumulate(self.per_stream), self.inputs, strict=True):
-                members = slice(end - count, end)
-                yield members, self.slope_mOB[members].reshape(1, count * O, B), x_BI[None]
+            return
+        for members, streams in equal_streams(self.per_stream):
+            yield members, self.slope_mOB[members].reshape(streams.stop - streams.start, -1, B), self.inputs[streams]
+
+
+def equal_streams(per_stream: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Neighbouring input streams with equally many members: (their members, their streams).
+
+    Args:
+        per_stream: how many members each stream feeds.
+    """
+    found, member, stream = [], 0, 0
+    for count, run in groupby(per_stream):
+        length = len(list(run))
+        found.append((slice(member, member + count * length), slice(stream, stream + length)))
+        member, stream = member + count * length, stream + length
+    return found
 
 
 def multiplied_out(gradient: Gradient, dtype: torch.dtype) -> Tensor:

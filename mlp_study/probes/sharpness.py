@@ -86,25 +86,27 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
     like = hessian.gradients[0].detach()
     q_KP = torch.randn(P, generator=generator(seed, "sharpness")).to(like).expand(K, P).clone()
     q_KP /= torch.linalg.vector_norm(q_KP, dim=1, keepdim=True)
-    basis: list[Tensor] = []
+    most = min(iterations, P)
+    basis_KJP = torch.empty(K, most, P, dtype=like.dtype, device=like.device)
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     best_K, settled_K = torch.full((K,), -math.inf, dtype=torch.float64), torch.zeros(K, dtype=torch.bool)
-    for iteration in range(1, min(iterations, P) + 1):
-        basis.append(q_KP)
+    for iteration in range(1, most + 1):
+        basis_KJP[:, iteration - 1] = q_KP
         w_KP = hessian(q_KP)
         alpha_K = (w_KP * q_KP).sum(1)
         spent_K = q_KP.abs().amax(1) == 0  # its space is exhausted: the first Rayleigh quotient changes no maximum
         diagonal.append(torch.where(spent_K, diagonal[0] if diagonal else alpha_K, alpha_K))
-        for _ in range(2):
-            for old_KP in basis:
-                w_KP = w_KP - (w_KP * old_KP).sum(1, keepdim=True) * old_KP
+        so_far_KjP = basis_KJP[:, :iteration]
+        for _ in range(2):  # classical Gram-Schmidt: twice is enough
+            along_Kj1 = torch.bmm(so_far_KjP, w_KP[:, :, None])
+            w_KP = torch.baddbmm(w_KP[:, None], along_Kj1.mT, so_far_KjP, alpha=-1)[:, 0]
         beta_K = torch.linalg.vector_norm(w_KP, dim=1)
         size_K = torch.stack([*diagonal, *beside]).abs().amax(0)
         beta_K = torch.where(beta_K > EXHAUSTED * size_K, beta_K, 0.0)
         q_KP = torch.where(beta_K[:, None] > 0, w_KP / beta_K[:, None].clamp(min=1e-30), 0.0)
         beside.append(beta_K)
-        if iteration % CHECK == 0 or iteration == min(iterations, P):
+        if iteration % CHECK == 0 or iteration == most:
             new_K = _largest_ritz(diagonal, beside[:-1])
             before_K, best_K = best_K, torch.where(settled_K, best_K, new_K)
             settled_K |= ((best_K - before_K).abs() <= TOLERANCE * best_K.abs()) | ~best_K.isfinite()

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,12 @@ def shape_key(config: RunConfig) -> tuple[Any, ...]:
 
 
 def lockstep_order(configs: Sequence[RunConfig]) -> list[int]:
-    """The members' order in a population: neighbours share a minibatch, then a loss, an activation, an optimizer."""
-    streams = {key: i for i, key in enumerate(dict.fromkeys(stream_key(c) for c in configs))}
+    """The members' order in a population: neighbours share a minibatch, then a loss, an activation, an optimizer.
+
+    Streams that feed equally many members are neighbours too: one product serves them all.
+    """
+    counts = Counter(stream_key(c) for c in configs)
+    streams = {key: i for i, key in enumerate(sorted(counts, key=lambda key: -counts[key]))}
 
     def rank(k: int) -> tuple[Any, ...]:
         c = configs[k]
