@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlp_study.config import Choice, RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import FactoredGradient, Gradient, equal_streams
+from mlp_study.factors.factored import FactoredGradient, Gradient, equal_streams, split
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
@@ -102,9 +102,7 @@ class PopulationMLP(nn.Module):
         self.configs = list(configs)
         self.per_stream = list(per_stream or [len(configs)])
         model = configs[0].model
-        assert all((c.model.widths, c.model.norm) == (model.widths, model.norm) for c in configs), (
-            "members share one shape"
-        )
+        assert all((c.model.widths, c.model.norm) == (model.widths, model.norm) for c in configs), "one shape for all"
         assert sum(self.per_stream) == len(configs), "every member has one input stream"
         self._equal_streams = equal_streams(self.per_stream)
         self.sizes = [inputs, *model.widths, classes]
@@ -127,9 +125,7 @@ class PopulationMLP(nn.Module):
         )
         self.drops = any(c.model.dropout > 0 for c in configs)
         self._beside_weights = list(self.parameters())[len(self.weights) :]
-        assert all(self.count_parameters(k) == self._expected_parameters(k) for k in range(self.K)), (
-            "every member has the parameters of its plain network"
-        )
+        assert all(self.count_parameters(k) == self._expected_parameters(k) for k in range(self.K)), "a plain network's"
 
     @property
     def K(self) -> int:
@@ -206,11 +202,11 @@ class PopulationMLP(nn.Module):
             share_KB: each image's weight in its member's loss.
             trace: what ``forward`` has written.
         """
-        outputs = [z_KOB for _, z_KOB in trace]
-        found = torch.autograd.grad(loss_KB, [*outputs, *self._beside_weights], share_KB, materialize_grads=True)
-        inputs, slopes = [a for a, _ in trace], found[: len(trace)]
+        wanted = [*(z_KOB for _, z_KOB in trace), *self._beside_weights]
+        found = torch.autograd.grad(loss_KB, wanted, share_KB, materialize_grads=True)
         streams = [tuple(self.per_stream), *[None] * self.hidden]
-        return [*map(FactoredGradient, slopes, inputs, streams), *found[len(trace) :]]
+        slopes = zip(found, trace, streams, strict=False)
+        return [*(FactoredGradient(s, a, fed) for s, (a, _), fed in slopes), *found[len(trace) :]]
 
     def layerwise(self, x_GBI: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(pre-activation, activation) of each hidden layer, both [K, O, B], without dropout; then the logits twice."""
@@ -229,34 +225,24 @@ class PopulationMLP(nn.Module):
 
     def product(self, layer: int, a: Tensor, trace: Trace | None = None) -> Tensor:
         """Weight x input + bias, [K, O, B]; the first layer's input [G, B, I] is shared by each stream's members."""
-        if trace is None:
-            return self._product(layer, self.weights[layer], a)
-        z_KOB = self._product(layer, self.weights[layer].detach(), a)
-        trace.append((a, z_KOB))
+        weight_KOI = self.weights[layer] if trace is None else self.weights[layer].detach()
+        bias_KO1 = self.biases[layer]
+        z_KOB = torch.baddbmm(bias_KO1, weight_KOI, a) if layer else self._of_streams(weight_KOI, bias_KO1, a)
+        if trace is not None:
+            trace.append((a, z_KOB))
         return z_KOB
 
-    def _product(self, layer: int, weight_KOI: Tensor, a: Tensor) -> Tensor:
-        bias_KO1 = self.biases[layer]
-        if layer:
-            return torch.baddbmm(bias_KO1, weight_KOI, a)
-        (K, O, I), x_GIB = weight_KOI.shape, a.transpose(1, 2)
-        if len(self._equal_streams) == 1:
-            G = len(x_GIB)
-            return torch.baddbmm(bias_KO1.view(G, -1, 1), weight_KOI.view(G, -1, I), x_GIB).view(K, O, -1)
-        sizes = [members.stop - members.start for members, _ in self._equal_streams]
-        parts = zip(weight_KOI.split(sizes), bias_KO1.split(sizes), self._equal_streams, strict=True)
-        return torch.cat(
-            [
-                torch.baddbmm(b.view(len(x), -1, 1), w.view(len(x), -1, I), x).view(len(w), O, -1)
-                for w, b, (_, streams) in parts
-                for x in [x_GIB[streams]]
-            ]
-        )
+    def _of_streams(self, weight_KOI: Tensor, bias_KO1: Tensor, x_GBI: Tensor) -> Tensor:
+        O, I = weight_KOI.shape[1:]
+        members, streams = self._equal_streams
+        pieces = zip(split(weight_KOI, members), split(bias_KO1, members), split(x_GBI.mT, streams), strict=True)
+        z = [torch.baddbmm(b.view(len(x), -1, 1), w.view(len(x), -1, I), x).view(len(w), O, -1) for w, b, x in pieces]
+        return torch.cat(z) if len(z) > 1 else z[0]
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         """Each slice of members through its own activation, then dropout."""
         slices = self.slices_in(layer)
-        parts = z_KOB.split([s.stop - s.start for s in slices]) if len(slices) > 1 else [z_KOB]
+        parts = split(z_KOB, [s.stop - s.start for s in slices])
         out = [self._activate(s, layer, z_mOB) for s, z_mOB in zip(slices, parts, strict=True)]
         a_KOB = torch.cat(out) if len(out) > 1 else out[0]
         return self._dropped(layer, a_KOB, keys_K) if self.drops and keys_K is not None else a_KOB
@@ -309,9 +295,10 @@ class PopulationMLP(nn.Module):
     def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
         """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
         logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
-        if len(self.loss_slices) == 1:  # a slice of all is an operation all the same, and one more on the way back
-            return self._loss(self.loss_slices[0], logits_KCB, y_KB)
-        return torch.cat([self._loss(s, logits_KCB[s.members], y_KB[s.members]) for s in self.loss_slices])
+        sizes = [s.stop - s.start for s in self.loss_slices]
+        parts = zip(self.loss_slices, split(logits_KCB, sizes), split(y_KB, sizes), strict=True)
+        losses = [self._loss(s, logits_mCB, y_mB) for s, logits_mCB, y_mB in parts]
+        return torch.cat(losses) if len(losses) > 1 else losses[0]
 
     @staticmethod
     def _loss(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> Tensor:

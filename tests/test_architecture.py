@@ -22,6 +22,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("diagnosis",),
     ("figures",),
+    ("workers",),
     ("records",),
     ("training",),
     ("probes",),

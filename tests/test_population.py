@@ -122,7 +122,7 @@ def test_the_same_population_twice_is_bitwise_the_same() -> None:
 def test_members_of_one_minibatch_share_a_stream_whatever_the_order() -> None:
     configs = [config(f"seed={s}", f"data.scale={scale}") for scale in ("unit", "none") for s in (0, 1, 0)]
     feed = module_of(*configs).feed
-    assert feed.per_stream == [2, 1, 2, 1]
+    assert feed.per_stream == [2, 2, 1, 1]
     assert len(feed.orders) == 2, "a minibatch is looked up once for all scales"
     gains = [config("data.gain=1"), config("data.gain=2"), config("data.gain=1")]
     assert module_of(*gains).feed.per_stream == [2, 1]

@@ -56,13 +56,14 @@ class LauncherConfig:
     """``hydra/launcher=population``.
 
     Attributes:
-        executor: ``process`` (this one), ``processes`` (several on this machine) or ``slurm`` (tasks of an array).
+        executor: ``process`` (this one), ``processes`` (several on this machine), ``slurm`` (tasks of an array) or
+            ``auto``: processes of one thread each where a CPU has the cores and the sweep the work, else this one.
         workers: at least so many populations at a time, if there are so many runs; null: as the GPUs or cores.
         slurm: a task's needs.
     """
 
     _target_: str = "hydra_plugins.mlp_study.PopulationLauncher"
-    executor: str = "process"
+    executor: str = "auto"
     workers: int | None = None
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 

@@ -39,9 +39,9 @@ class FactoredGradient:
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """Multiplied out, [m, O, I]."""
-        parts = [torch.bmm(left, right) for _, left, right in self._factors()]
-        m, O, _ = self.slope_mOB.shape
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).view(m, O, -1).to(dtype)
+        O = self.slope_mOB.shape[1]
+        parts = [torch.bmm(left, right).view(-1, O, right.shape[2]) for left, right in self._factors()]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(dtype)
 
     def scaled(self, by_m11: Tensor) -> FactoredGradient:
         """The gradient times one number a member: times the smaller factor."""
@@ -52,8 +52,8 @@ class FactoredGradient:
         if not is_plain(beta):
             target_mOI.mul_(beta)
             beta = 1.0
-        for members, left, right in self._factors():
-            target = target_mOI[members].view(len(left), -1, target_mOI.shape[2])
+        for target_nOI, (left, right) in zip(split(target_mOI, self._sizes[0]), self._factors(), strict=True):
+            target = target_nOI.view(len(left), -1, target_mOI.shape[2])
             if left.dtype == right.dtype == target.dtype:
                 target.baddbmm_(left, right, beta=beta, alpha=alpha)
             else:  # in mixed precision the product is the lower one's
@@ -75,28 +75,32 @@ class FactoredGradient:
         if self.per_stream is None:
             self.inputs[place] = 0
 
-    def _factors(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """(members, [n, rows, B], [n, B, I]): a stream's members are one product, equal streams a batch of them."""
-        m, _, B = self.slope_mOB.shape
-        if self.per_stream is None:
-            yield slice(0, m), self.slope_mOB, self.inputs.mT
-            return
-        for members, streams in equal_streams(self.per_stream):
-            yield members, self.slope_mOB[members].reshape(streams.stop - streams.start, -1, B), self.inputs[streams]
+    @property
+    def _sizes(self) -> tuple[list[int], list[int]]:
+        m = len(self.slope_mOB)
+        return ([m], [m]) if self.per_stream is None else equal_streams(self.per_stream)
+
+    def _factors(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """[n, rows, B] and [n, B, I]: a stream's members are one product, equal streams a batch of them."""
+        members, streams = self._sizes
+        right = self.inputs.mT if self.per_stream is None else self.inputs
+        for slope_nOB, x_nBI in zip(split(self.slope_mOB, members), split(right, streams), strict=True):
+            yield slope_nOB.reshape(len(x_nBI), -1, slope_nOB.shape[2]), x_nBI
 
 
-def equal_streams(per_stream: Sequence[int]) -> list[tuple[slice, slice]]:
-    """Neighbouring input streams with equally many members: (their members, their streams).
+def equal_streams(per_stream: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Runs of input streams with equally many members: how many members each run has, and how many streams.
 
     Args:
         per_stream: how many members each stream feeds.
     """
-    found, member, stream = [], 0, 0
-    for count, run in groupby(per_stream):
-        length = len(list(run))
-        found.append((slice(member, member + count * length), slice(stream, stream + length)))
-        member, stream = member + count * length, stream + length
-    return found
+    runs = [(count, len(list(run))) for count, run in groupby(per_stream)]
+    return [count * length for count, length in runs], [length for _, length in runs]
+
+
+def split(tensor: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """Neighbours along the first axis; a slice of all is an operation all the same."""
+    return tensor.split(list(sizes)) if len(sizes) > 1 else [tensor]
 
 
 def multiplied_out(gradient: Gradient, dtype: torch.dtype) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,16 +76,14 @@ def reproduce(request: Request) -> list[Findings]:
         Interrupted: SIGINT or SIGTERM asked to stop; what is finished stays.
     """
     from mlp_study.reproduction.drawing import draw_figures
-    from mlp_study.reproduction.recording import Trainer
+    from mlp_study.reproduction.recording import train_all
 
     began = time.perf_counter()
     configs = {e.name: configs_of(e, request.overrides, request.seeds) for e in request.experiments}
     cells = {e.name: cells_of(e, configs[e.name], request.folder) for e in request.experiments}
     every = [cell for members in cells.values() for cell in members]
     say(f"{len(every)} runs of {len(request.experiments)} sources, {request.seeds} seeds each, into {request.folder}")
-    trainer = Trainer()
-    trained = train_missing(every, trainer, say)
-    trainer.wait()
+    trained = train_missing(every, partial(train_all, say=say))
     done = {name: list(read_done(members)) for name, members in cells.items()}
     found = [findings(e, done[e.name]) for e in request.experiments]
     figures = {e.name: draw_figures(e, done[e.name], request.folder) for e in request.experiments}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mlp_study.data.images import ImageSet, load
+from mlp_study.errors import StudyError
 from mlp_study.figures.run import RunFigures
 from mlp_study.records import tracking
 from mlp_study.records.recorder import FIGURES_WAIT, Recorder
 from mlp_study.reproduction.measures import add_own
-from mlp_study.reproduction.runs import Cell
+from mlp_study.reproduction.runs import Batch, Cell
+from mlp_study.sweep.interruption import Interruption
+from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
 from mlp_study.training.population import train_population
-from mlp_study.training.progress import progress_callbacks
 from mlp_study.training.results import MemberResult
+from mlp_study.workers import Pool, Tell
+
+if TYPE_CHECKING:
+    from mlp_study.lightning import Callback
 
 
 class Measuring(Recorder):
@@ -45,30 +53,34 @@ class Measuring(Recorder):
 
 
 class Trainer:
-    """Trains populations into their members' folders; figures and W&B of one are finished while the next trains."""
+    """Trains batches into their members' folders; figures and W&B of one are finished while the next trains.
 
-    def __init__(self) -> None:
+    Args:
+        callbacks: further Lightning callbacks, such as a progress bar.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
+        self.callbacks = list(callbacks)
         self._drawn: list[Future[dict[str, Path]]] = []
 
-    def __call__(self, members: Sequence[Cell], checkpoint: Path) -> None:
+    def __call__(self, batch: Batch) -> None:
         """One population; interrupted, it goes on from its checkpoint when asked for again.
 
         Raises:
             StudyError: the data cannot be read, or a folder not be written.
             Interrupted: SIGINT or SIGTERM asked to stop.
         """
-        configs = [cell.config for cell in members]
-        first = configs[0]
+        configs = [cell.config for cell in batch.cells]
+        first, checkpoint = configs[0], batch.checkpoint
         images = load(first.data.name, first.data_root, **first.data.options)
-        own: list[Any] = progress_callbacks(first)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with Measuring(members, images) as recorder:
+        with Measuring(batch.cells, images) as recorder:
             train_population(
                 configs,
                 recorder,
                 checkpoint=checkpoint if first.trainer.checkpoint else None,
                 resume_from=checkpoint if checkpoint.is_file() else None,
-                callbacks=own,
+                callbacks=self.callbacks,
                 images=images,
             )
         self._drawn += recorder.drawn
@@ -78,3 +90,53 @@ class Trainer:
         """Until every figure is drawn and every W&B run complete."""
         wait(self._drawn, timeout=FIGURES_WAIT)
         tracking.wait()
+
+
+def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]) -> None:
+    """Train all batches, by this process or by so many others, each of which has its share of the cores.
+
+    Args:
+        batches: in the order to begin them.
+        workers: how many train at a time.
+        say: told of each batch: before it trains here, after it was trained elsewhere.
+
+    Raises:
+        StudyError: what a batch has raised.
+        Interrupted: SIGINT or SIGTERM asked to stop; what is finished stays.
+    """
+    if not batches:
+        return
+    bar = SweepProgress([batch.population for batch in batches], wanted(batches[0].cells[0].config))
+    count, number = len(batches), itertools.count(1)
+    if min(workers, count) == 1:
+        trainer = Trainer([bar])
+        with bar:
+            for batch in batches:
+                say(f"population {next(number)}/{count}: {batch.words}")
+                bar.begin(batch.population)
+                trainer(batch)
+                bar.end(batch.population)
+        trainer.wait()
+        return
+
+    def after(batch: Batch, _: object) -> None:
+        bar.end(batch.population)
+        say(f"population {next(number)}/{count} is trained: {batch.words}")
+
+    def died(batch: Batch, status: int | None) -> list[Batch]:
+        raise StudyError(f"a process that trained {batch.words} died with status {status}; the same command goes on")
+
+    def heard(batch: Batch, progress: Progress) -> None:
+        bar.heard(batch.population, progress)
+
+    with bar, Interruption() as stop:
+        pool = Pool(_trainer, min(workers, count), died=died, raise_if_asked=stop.raise_if_asked, heard=heard)
+        pool.run(batches, after)
+
+
+@contextlib.contextmanager
+def _trainer(tell: Tell) -> Iterator[Trainer]:
+    """A worker's trainer."""
+    trainer = Trainer([Telling(tell)])
+    yield trainer
+    trainer.wait()

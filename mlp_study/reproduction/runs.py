@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +12,12 @@ from mlp_study.errors import DataError
 from mlp_study.records.run_folder import RESULT, read_json, read_rows
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.measures import GRADIENT, measures_of
+from mlp_study.sweep.plan import Cell as Planned
+from mlp_study.sweep.plan import Crew, Population, chunked, groups_of
+from mlp_study.sweep.processes import workers_for
 
 if TYPE_CHECKING:
     from mlp_study.training.results import Row
-
-MEMBERS = 64  # of a population: beyond it a CPU gains no speed and an interruption loses more
-POPULATION_BYTES = 2**30  # weights, gradients and optimizer state of a population
 
 
 @dataclass(frozen=True)
@@ -74,47 +72,53 @@ def cells_of(found: Experiment, configs: dict[str, list[RunConfig]], top: Path) 
     ]
 
 
-def populations(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that can train in lockstep, in chunks that fit in memory; equal seeds stay together."""
-    from mlp_study.training.population import shape_key
+@dataclass(frozen=True)
+class Batch:
+    """Cells that train in lockstep.
 
-    groups: dict[object, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((shape_key(cell.config), cell.alone), []).append(cell)
-    chunks = []
-    for group in groups.values():
-        group.sort(key=lambda cell: cell.config.seed)
-        size = max(1, min(MEMBERS, POPULATION_BYTES // member_bytes(group[0].config)))
-        count = -(-len(group) // size)
-        chunks += [group[i * len(group) // count : (i + 1) * len(group) // count] for i in range(count)]
-    return chunks
+    Attributes:
+        cells: its members.
+        population: the same as a sweep's plan has them, with what they cost.
+    """
+
+    cells: tuple[Cell, ...]
+    population: Population
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its checkpoint lies while it trains: named after its members, beside their folders."""
+        return self.cells[0].folder.parents[2] / f".checkpoint-{self.population.name}.safetensors"
+
+    @property
+    def words(self) -> str:
+        """How many runs of what."""
+        names = ", ".join(dict.fromkeys(f"{cell.experiment} {cell.variant}" for cell in self.cells))
+        return f"{len(self.cells)} runs ({names})"
 
 
-def member_bytes(config: RunConfig) -> int:
-    """What a member holds between steps: weights, gradients, two optimizer buffers, a copy for its record; bytes."""
-    sizes = [28 * 28, *config.model.widths, 10]
-    return 4 * 5 * sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+def batches(cells: Sequence[Cell]) -> tuple[list[Batch], int]:
+    """Cells that can train in lockstep, as a sweep would plan them, and by how many processes; the longest first."""
+    by_seed = sorted(cells, key=lambda cell: cell.config.seed)  # neighbours of one seed share their images
+    apart: dict[tuple[str, ...], list[Planned]] = {}
+    for number, cell in enumerate(by_seed):
+        apart.setdefault(cell.alone, []).append(Planned(cell.config.run_id, cell.config, (), number))
+    groups = [group for planned in apart.values() for group in groups_of(planned)]
+    if not groups:
+        return [], 1
+    crew = Crew(workers_for(cells[0].config, sum(group.work(cell) for group in groups for cell in group.cells)))
+    found = [Batch(tuple(by_seed[c.number] for c in p.cells), p) for p in chunked(groups, crew)]
+    return sorted(found, key=lambda batch: -batch.population.work), crew.workers
 
 
-def train_missing(
-    cells: Sequence[Cell],
-    train: Callable[[list[Cell], Path], object],
-    say: Callable[[str], None] = lambda _: None,
-) -> int:
+def train_missing(cells: Sequence[Cell], train: Callable[[Sequence[Batch], int], object]) -> int:
     """Train the cells that have no finished record; returns how many.
 
     Args:
         cells: of one experiment or several.
-        train: trains a population and records each member in its folder; the path is the population's checkpoint.
-        say: told of each population before it trains.
+        train: trains batches, by so many processes, and records each member in its folder.
     """
     missing = [cell for cell in cells if not cell.finished]
-    chunks = populations(missing)
-    for number, members in enumerate(chunks, 1):
-        names = ", ".join(dict.fromkeys(f"{cell.experiment} {cell.variant}" for cell in members))
-        say(f"population {number}/{len(chunks)}: {len(members)} runs ({names})")
-        key = hashlib.sha256("".join(cell.config.run_id for cell in members).encode()).hexdigest()[:16]
-        train(members, members[0].folder.parents[2] / f".checkpoint-{key}.safetensors")
+    train(*batches(missing))
     for left in {cell.folder.parents[2] for cell in cells}:
         for stale in left.glob(".checkpoint-*"):  # of a population that another command has finished in other company
             stale.unlink()

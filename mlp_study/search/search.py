@@ -73,7 +73,7 @@ class Search:
                 "storage='${oc.env:NAME}' takes the URL from an environment variable, and ~/.pgpass keeps passwords"
             )
         here = self.ours and str(master.hydra.launcher._target_).endswith(".PopulationLauncher")
-        if here and master.hydra.launcher.executor != "process":
+        if here and master.hydra.launcher.executor not in ("auto", "process"):
             raise ConfigError(
                 "hydra.launcher.executor: a search trains its batches in this process; for several processes start "
                 "the same command several times with one sweep_dir or storage"

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from mlp_study.sweep.cost import REHEARSAL_SECONDS
 from mlp_study.sweep.executor import Executor, Keeping, make_folder
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
-from mlp_study.sweep.processes import ProcessesExecutor, default_workers
+from mlp_study.sweep.processes import ProcessesExecutor, default_workers, workers_for
 from mlp_study.sweep.progress import SweepProgress, wanted
 from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings
@@ -47,14 +48,16 @@ class Launch:
     Args:
         master: the sweep's own composed config, with its ``hydra`` node.
         composer: has composed the jobs.
-        workers: how many processes train; 1: this one; None: one a GPU, else one for every four cores.
+        executor: one of ``EXECUTORS``.
+        workers: how many processes train; None: as ``executor`` has it.
         slurm: a task's needs where populations train as tasks of SLURM arrays.
         callbacks: Hydra's, for each job.
     """
 
     master: DictConfig
     composer: Composer
-    workers: int | None = 1
+    executor: str = "process"
+    workers: int | None = None
     slurm: SlurmConfig | None = None
     callbacks: JobCallbacks | None = None
 
@@ -66,12 +69,12 @@ class Launch:
         ours = str(self.master.hydra.sweeper._target_).endswith(".PopulationSweeper")
         fixed = fixed_settings(cells) if ours else None
         store.check(fixed)
-        crew = Crew(self.workers or (1 if self.slurm else default_workers()))
-        if self.slurm is not None:
-            crew = Crew(crew.workers, slurm.population_bytes(self.slurm), shared=False)
-        plan = grouped(ids, cells, crew, share_of(settings), store.interrupted())
-        finished = {cell.run_id for cell in plan.cells if store.finished(cell.run_id, settings.retry_failed)}
-        summary.print_plan(plan, store.folder, finished, crew.workers, REHEARSAL_SECONDS if settings.dry_run else None)
+        done = {cell.run_id for cell in cells if store.finished(cell.run_id, settings.retry_failed)}
+        crew = partial(self.crew, settings)
+        plan = grouped(ids, cells, crew, share_of(settings), store.interrupted(), done)
+        finished = {cell.run_id for cell in plan.cells if cell.run_id in done}
+        rehearsal = REHEARSAL_SECONDS if settings.dry_run else None
+        summary.print_plan(plan, store.folder, finished, plan.crew.workers, rehearsal)
         if settings.dry_run:
             return [MemberReturn(list(job), math.nan, composer) for job in jobs]
         store.open(fixed, [cell.run_id for cell in cells])
@@ -97,6 +100,16 @@ class Launch:
             self.returned(job, table.rows.get(run_id), composer, run_id in mine)
             for job, run_id in zip(jobs, plan.jobs, strict=True)
         ]
+
+    def crew(self, settings: RunConfig, work: float) -> Crew:
+        """Who trains so much work, as ``cost.work`` counts it."""
+        if self.slurm is not None:
+            return Crew(self.workers or 1, slurm.population_bytes(self.slurm), shared=False)
+        if self.executor == "process":
+            return Crew()
+        return Crew(
+            self.workers or (default_workers() if self.executor == "processes" else workers_for(settings, work))
+        )
 
     def train(self, plan: Plan, store: Store, table: SweepTable, settings: RunConfig, files: HydraFiles) -> None:
         """All populations; the table is written after each, also when a signal ends the sweep."""
@@ -127,9 +140,9 @@ class Launch:
                     gpu = settings.trainer.accelerator in ("gpu", "cuda")
                     cluster = slurm.SlurmExecutor(store.folder, keeping, self.slurm, gpu, settings.retry_failed)
                     cluster.run(todo, after)
-                elif (workers := self.workers or default_workers()) > 1:
+                elif (workers := min(plan.crew.workers, len(todo))) > 1:
                     executor = ProcessesExecutor(store.folder, keeping, workers, settings.retry_failed)
-                    executor.run(todo, after)
+                    executor.run(todo, after, progress.heard)
                 else:
                     Executor(store, keeping, [progress], settings.retry_failed).run(todo, after, progress.begin)
         except Interrupted as signal:

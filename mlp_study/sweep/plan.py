@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlp_study.config import RunConfig
@@ -78,11 +79,13 @@ class Plan:
         jobs: the run id of each job; equal jobs have equal ids.
         populations: every distinct run of this process's share in exactly one.
         elsewhere: distinct runs of other shares.
+        crew: who trains.
     """
 
     jobs: tuple[str, ...]
     populations: tuple[Population, ...]
     elsewhere: int = 0
+    crew: Crew = field(default_factory=Crew)
 
     @property
     def cells(self) -> Iterator[Cell]:
@@ -129,18 +132,20 @@ def composed(
 def grouped(
     ids: tuple[str, ...],
     cells: Sequence[Cell],
-    crew: Crew | None = None,
+    crew: Crew | Callable[[float], Crew] | None = None,
     share: str | None = None,
     begun: Iterable[tuple[str, ...]] = (),
+    finished: Collection[str] = (),
 ) -> Plan:
     """The plan of these runs.
 
     Args:
         ids: the run id of each job.
         cells: the distinct runs.
-        crew: who trains; None: this process.
+        crew: who trains, or what says so from the work that there is to do (``cost.work``); None: this process.
         share: ``i/n``: plan only the i-th of n shares.
         begun: members of populations that have a checkpoint: they stay together, whatever memory is free now.
+        finished: runs that there is nothing to do for.
 
     Raises:
         DataError: a data set cannot be read.
@@ -148,8 +153,14 @@ def grouped(
     mine = list(cells) if share is None else _share(cells, *map(int, share.split("/")))
     populations = [] if not mine else [*_begun(mine, begun)]
     taken = {cell.run_id for population in populations for cell in population.cells}
-    populations += _populations([cell for cell in mine if cell.run_id not in taken], crew or Crew())
-    return Plan(ids, tuple(populations), len(cells) - len(mine))
+    groups = groups_of(cell for cell in mine if cell.run_id not in taken)
+    if callable(crew):
+        left = sum(population.work for population in populations)
+        left += sum(group.work(cell) for group in groups for cell in group.cells if cell.run_id not in finished)
+        crew = crew(left)
+    crew = crew or Crew()
+    populations += chunked(groups, crew)
+    return Plan(ids, tuple(populations), len(cells) - len(mine), crew)
 
 
 def _share(cells: Sequence[Cell], number: int, count: int) -> list[Cell]:
@@ -157,7 +168,7 @@ def _share(cells: Sequence[Cell], number: int, count: int) -> list[Cell]:
 
     All runs are laid on a line, those of equal shapes next to each other, and the line is cut in equal lengths.
     """
-    line = [(cell, group.work(cell)) for group in _groups(cells) for cell in group.cells]
+    line = [(cell, group.work(cell)) for group in groups_of(cells) for cell in group.cells]
     total, before, found = sum(length for _, length in line), 0.0, []
     for cell, length in line:
         if number <= (before + length / 2) * count / total < number + 1:
@@ -170,18 +181,12 @@ def _begun(cells: Sequence[Cell], begun: Iterable[tuple[str, ...]]) -> Iterator[
     by_id = {cell.run_id: cell for cell in cells}
     for members in begun:
         if all(run_id in by_id for run_id in members):
-            [group] = _groups([by_id.pop(run_id) for run_id in members])
+            [group] = groups_of([by_id.pop(run_id) for run_id in members])
             yield group.population(group.cells)
 
 
-def _populations(cells: Sequence[Cell], crew: Crew) -> Iterator[Population]:
-    groups = _groups(cells)
-    for group in groups:
-        yield from _chunks(group, crew, -(-crew.workers // len(groups)))
-
-
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Runs that could train together.
 
     Attributes:
@@ -216,7 +221,8 @@ class _Group:
         return memory.largest(first, max(map(self.bytes, self.cells)), updated, crew.limit(first))
 
 
-def _groups(cells: Iterable[Cell]) -> list[_Group]:
+def groups_of(cells: Iterable[Cell]) -> list[Group]:
+    """Runs by shape, in the order in which neighbours share most; raises DataError if their data cannot be read."""
     from mlp_study.training.population import lockstep_order, shape_key
 
     groups: dict[object, list[Cell]] = {}
@@ -225,22 +231,32 @@ def _groups(cells: Iterable[Cell]) -> list[_Group]:
     return [group_of([group[k] for k in lockstep_order([c.config for c in group])]) for group in groups.values()]
 
 
-def group_of(cells: Sequence[Cell]) -> _Group:
+def group_of(cells: Sequence[Cell]) -> Group:
     """Runs of one shape with what they cost; raises DataError if their data set cannot be read."""
     first = cells[0].config
     images = load(first.data.name, first.data_root, **first.data.options)
     sizes = split_sizes(first, images)
     batch = sizes[0] if first.data.batch_size == "full" else min(int(first.data.batch_size), sizes[0])
     steps = -(-sizes[0] // batch) * first.trainer.max_epochs
-    return _Group(tuple(cells), images, batch, steps, sizes)
+    return Group(tuple(cells), images, batch, steps, sizes)
 
 
-def _chunks(group: _Group, crew: Crew, at_least: int) -> Iterator[Population]:
-    """Neighbours in chunks of equal size, none larger than the memory allows, ``at_least`` so many if there are."""
-    count = len(group.cells)
-    chunks = max(-(-count // group.most(crew)), min(at_least, count))
-    for chunk in range(chunks):
-        yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
+def chunked(groups: Sequence[Group], crew: Crew) -> Iterator[Population]:
+    """Neighbours in chunks of equal size, none larger than the memory allows, or than one worker's share of the work.
+
+    Of processes that share this machine, a group's chunks are as many as divide among them: none of them is idle while
+    others train the last ones.
+    """
+    work = [sum(map(group.work, group.cells)) for group in groups]
+    share = sum(work) / crew.workers
+    for group, own in zip(groups, work, strict=True):
+        count = len(group.cells)
+        chunks = max(-(-count // group.most(crew)), math.ceil(own / share * (1 - 1e-9)))
+        if chunks > 1 and crew.shared:
+            chunks = -(-chunks // crew.workers) * crew.workers
+        chunks = min(chunks, count)
+        for chunk in range(chunks):
+            yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
 
 
 def split_sizes(config: RunConfig, images: ImageSet) -> tuple[int, int]:

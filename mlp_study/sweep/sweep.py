@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXECUTORS = ("process", "processes", "slurm")
+EXECUTORS = ("auto", "process", "processes", "slurm")
 _MARK = "trains_a_run_of_mlp_study"
 
 
@@ -83,7 +83,7 @@ def launch(
     context: HydraContext,
     task: TaskFunction,
     *,
-    executor: str = "process",
+    executor: str = "auto",
     workers: int | None = None,
     slurm: Any = None,
 ) -> Sequence[JobReturn]:
@@ -114,7 +114,7 @@ def launch(
     from mlp_study.sweep.launch import Launch
 
     callbacks = JobCallbacks(context.callbacks, task, composer)
-    return Launch(master, composer, 1 if executor == "process" else workers, cluster, callbacks).run(jobs, ids, cells)
+    return Launch(master, composer, executor, workers, cluster, callbacks).run(jobs, ids, cells)
 
 
 def _cluster(slurm: Any) -> SlurmConfig:
