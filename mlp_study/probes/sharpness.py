@@ -48,26 +48,31 @@ class Hessian:
         with torch.enable_grad():
             for x_GBI, y_KB in pieces:
                 loss_K = mlp.loss(mlp(x_GBI), y_KB).sum(1) / images
-                self.gradients.append(
-                    _flat(torch.autograd.grad(loss_K.sum(), self.parameters, create_graph=True, materialize_grads=True))
-                )
+                own = torch.autograd.grad(loss_K.sum(), self.parameters, create_graph=True, materialize_grads=True)
+                self.gradients.append(own)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(K, P): members and parameters of each."""
-        K, P = self.gradients[0].shape
-        return K, P
+        return len(self.parameters[0]), sum(p[0].numel() for p in self.parameters)
 
     def __call__(self, v_KP: Tensor) -> Tensor:
         """H v of each member (D^-1/2 H D^-1/2 v with a preconditioner), with the optimizer's l2 penalty's part."""
         v_KP = v_KP if self.scale_KP is None else v_KP * self.scale_KP
+        parts = v_KP.split([p[0].numel() for p in self.parameters], 1)
+        directions = [v.reshape(p.shape) for v, p in zip(parts, self.parameters, strict=True)]
         total_KP = self.l2_K1 * v_KP
-        for g_KP in self.gradients:
-            if g_KP.requires_grad:
-                with torch.enable_grad():
-                    along = (g_KP * v_KP).sum()
-                product = torch.autograd.grad(along, self.parameters, retain_graph=True, materialize_grads=True)
-                total_KP = total_KP + _flat(product)
+        for gradients in self.gradients:
+            curved = [(g, v) for g, v in zip(gradients, directions, strict=True) if g.requires_grad]
+            if curved:  # the Jacobian of the gradient is symmetric: v from its left is v from its right
+                product = torch.autograd.grad(
+                    [g for g, _ in curved],
+                    self.parameters,
+                    [v for _, v in curved],
+                    retain_graph=True,
+                    materialize_grads=True,
+                )
+                total_KP += _flat(product)
         return total_KP if self.scale_KP is None else total_KP * self.scale_KP
 
 
@@ -83,7 +88,7 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
     taken when its own has settled, so that it does not depend on who its neighbours are.
     """
     K, P = hessian.shape
-    like = hessian.gradients[0].detach()
+    like = hessian.parameters[0].detach()
     q_KP = torch.randn(P, generator=generator(seed, "sharpness")).to(like).expand(K, P).clone()
     q_KP /= torch.linalg.vector_norm(q_KP, dim=1, keepdim=True)
     most = min(iterations, P)
@@ -97,14 +102,16 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
         alpha_K = (w_KP * q_KP).sum(1)
         spent_K = q_KP.abs().amax(1) == 0  # its space is exhausted: the first Rayleigh quotient changes no maximum
         diagonal.append(torch.where(spent_K, diagonal[0] if diagonal else alpha_K, alpha_K))
-        so_far_KjP = basis_KJP[:, :iteration]
-        for _ in range(2):  # classical Gram-Schmidt: twice is enough
-            along_Kj1 = torch.bmm(so_far_KjP, w_KP[:, :, None])
-            w_KP = torch.baddbmm(w_KP[:, None], along_Kj1.mT, so_far_KjP, alpha=-1)[:, 0]
+        w_KP -= alpha_K[:, None] * q_KP
+        if beside:
+            w_KP -= beside[-1][:, None] * basis_KJP[:, iteration - 2]
+        so_far_KjP = basis_KJP[:, :iteration]  # in exact arithmetic w is orthogonal to them by now
+        along_Kj1 = torch.bmm(so_far_KjP, w_KP[:, :, None])
+        w_KP = torch.baddbmm(w_KP[:, None], along_Kj1.mT, so_far_KjP, alpha=-1)[:, 0]
         beta_K = torch.linalg.vector_norm(w_KP, dim=1)
         size_K = torch.stack([*diagonal, *beside]).abs().amax(0)
         beta_K = torch.where(beta_K > EXHAUSTED * size_K, beta_K, 0.0)
-        q_KP = torch.where(beta_K[:, None] > 0, w_KP / beta_K[:, None].clamp(min=1e-30), 0.0)
+        q_KP = torch.where(beta_K[:, None] > 0, w_KP.div_(beta_K[:, None].clamp(min=1e-30)), 0.0)
         beside.append(beta_K)
         if iteration % CHECK == 0 or iteration == most:
             new_K = _largest_ritz(diagonal, beside[:-1])

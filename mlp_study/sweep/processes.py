@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # deaths of a worker on a population before it is split
-WORTH_A_PROCESS = 15.0  # seconds of work, as ``cost.work`` counts them: the start of a process takes three
+WORTH_A_PROCESS = 4.0  # seconds of work, as ``cost.work`` counts them: the start of a process takes three
 
 
 def default_workers() -> int:
