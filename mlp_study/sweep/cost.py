@@ -66,7 +66,9 @@ class Part:
     count: int = 1
 
 
-def seconds(parts: Sequence[Part], workers: int = 1, rehearsal: float | None = None) -> float:
+def seconds(
+    parts: Sequence[Part], workers: int = 1, rehearsal: float | None = None, threads: int | None = None
+) -> float:
     """The time that they take here.
 
     Args:
@@ -74,6 +76,7 @@ def seconds(parts: Sequence[Part], workers: int = 1, rehearsal: float | None = N
         workers: populations that train at a time.
         rehearsal: seconds after which no further rehearsal begins; None: a fiftieth of the work, for a sweep that
             is about to begin anyway.
+        threads: of each worker; None: this process's.
     """
     total = sum(part.work * part.count for part in parts)
     budget = min(REHEARSAL_SECONDS, total / 50) if rehearsal is None else rehearsal
@@ -84,7 +87,7 @@ def seconds(parts: Sequence[Part], workers: int = 1, rehearsal: float | None = N
     for alike in sorted(kinds.values(), key=lambda alike: -sum(part.work * part.count for part in alike)):
         if budget < LEAST_REHEARSAL or time.perf_counter() - began > budget:
             break
-        if (once := _rehearsed(alike[0])) is not None:
+        if (once := _rehearsed(alike[0], threads)) is not None:
             known += (all_of_them := sum(part.work * part.count for part in alike))
             trained += once * all_of_them / alike[0].work
     trained = trained * total / known if known else total
@@ -101,12 +104,18 @@ def _kind(part: Part) -> object:
     return shape_key(part.configs[0]), frozenset(mixture.items())
 
 
-def _rehearsed(part: Part) -> float | None:
+def _rehearsed(part: Part, threads: int | None) -> float | None:
     """Seconds of one of them; None if this machine cannot train it, which is for the training to say."""
+    import torch
+
     from mlp_study.training.rehearsal import rehearsed_seconds
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     try:
         return rehearsed_seconds(part.configs, part.images)
     except (StudyError, RuntimeError, MemoryError) as error:
         log.debug("no rehearsal: %s", error)
         return None
+    finally:
+        torch.set_num_threads(before)

@@ -74,7 +74,7 @@ class Launch:
         plan = grouped(ids, cells, crew, share_of(settings), store.interrupted(), done)
         finished = {cell.run_id for cell in plan.cells if cell.run_id in done}
         rehearsal = REHEARSAL_SECONDS if settings.dry_run else None
-        summary.print_plan(plan, store.folder, finished, plan.crew.workers, rehearsal)
+        summary.print_plan(plan, store.folder, finished, rehearsal)
         if settings.dry_run:
             return [MemberReturn(list(job), math.nan, composer) for job in jobs]
         store.open(fixed, [cell.run_id for cell in cells])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.data.images import load
 from mlp_study.sweep import cost
 from mlp_study.sweep.memory import GB
+from mlp_study.workers import threads_of
 
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 SHOWN = 40  # lines of a table; of longer ones the best and the worst
 
 
-def print_plan(
-    plan: Plan, folder: Path, finished: Collection[str], workers: int = 1, rehearsal: float | None = None
-) -> None:
+def print_plan(plan: Plan, folder: Path, finished: Collection[str], rehearsal: float | None = None) -> None:
     """Populations, members, steps, estimated memory and time; and the folder, by which the sweep resumes."""
     runs, todo = len(plan), len(plan) - len(finished)
     same = len(plan.jobs) - runs - plan.elsewhere
@@ -42,10 +41,10 @@ def print_plan(
         lines = [*lines[: SHOWN // 2], ["..."], *lines[-SHOWN // 2 :]]
     print(aligned(lines))
     largest = max(population.bytes for population in plan.populations)
-    print(
-        f"  at most {largest / GB:.2f} GB at a time, about {duration(estimated(plan, finished, workers, rehearsal))}",
-        flush=True,
-    )
+    several = plan.crew.shared and plan.crew.workers > 1
+    by = f" by {plan.crew.workers} processes of {counted(threads_of(plan.crew.workers), 'thread')}" if several else ""
+    size = f"{largest / GB:.2f} GB {'each' if several else 'at a time'}"
+    print(f"  at most {size}, about {duration(estimated(plan, finished, rehearsal))}{by}", flush=True)
 
 
 def _described(population: Population) -> list[str]:
@@ -61,7 +60,7 @@ def described(config: RunConfig, steps: int, size: int) -> list[str]:
     return [*map(str, parts), f"{size / GB:.2f} GB"]
 
 
-def estimated(plan: Plan, finished: Collection[str], workers: int, rehearsal: float | None = None) -> float:
+def estimated(plan: Plan, finished: Collection[str], rehearsal: float | None = None) -> float:
     """Seconds for what is not finished; ``rehearsal`` bounds the time that finding out may take."""
     parts = []
     for population in plan.populations:
@@ -69,7 +68,9 @@ def estimated(plan: Plan, finished: Collection[str], workers: int, rehearsal: fl
         if left:
             images = load(left[0].data.name, left[0].data_root, **left[0].data.options)
             parts.append(cost.Part(left, images, population.work * len(left) / len(population.cells)))
-    return cost.seconds(parts, workers, rehearsal) if parts else 0.0
+    crew = plan.crew
+    threads = threads_of(crew.workers) if crew.shared and crew.workers > 1 else None
+    return cost.seconds(parts, crew.workers, rehearsal, threads) if parts else 0.0
 
 
 def print_summary(table: SweepTable, plan: Plan) -> None:

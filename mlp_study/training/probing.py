@@ -139,6 +139,8 @@ def _on_all(mlp: PopulationMLP, feed: Feed, names: Collection[str]) -> Values:
 
 def _first_alike(mlp: PopulationMLP, members: Sequence[int]) -> list[int]:
     """For each of ``members``, who see the same images, the first that is the same network, number by number."""
+    if len(members) == 1:
+        return list(members)
     tensors = list(mlp.tensors().values())
     sums_KT = torch.stack([t.flatten(1).sum(1, dtype=torch.float64) for t in tensors], 1).tolist()
     firsts: dict[tuple[Any, ...], int] = {}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlp_study.data.images import load
-from mlp_study.sweep import cost
+from mlp_study.sweep import cost, processes
 from mlp_study.training import rehearsal
 from mlp_study.training.rehearsal import rehearsed_seconds
 from tests.small_runs import config, tiny_images, trained
@@ -33,7 +33,7 @@ def test_work_grows_with_epochs_width_and_optimizer_state():
 def test_what_is_rehearsed_counts_for_all_of_its_kind_and_scales_the_rest(monkeypatch):
     asked: list[cost.Part] = []
 
-    def rehearsed(p: cost.Part) -> float:
+    def rehearsed(p: cost.Part, threads: int | None) -> float:
         asked.append(p)
         return 30.0
 
@@ -50,7 +50,7 @@ def test_what_is_rehearsed_counts_for_all_of_its_kind_and_scales_the_rest(monkey
 
 
 def test_a_short_sweep_is_estimated_without_a_rehearsal(monkeypatch):
-    monkeypatch.setattr(cost, "_rehearsed", lambda _: pytest.fail("it takes longer than it is worth"))
+    monkeypatch.setattr(cost, "_rehearsed", lambda *_: pytest.fail("it takes longer than it is worth"))
     assert cost.seconds([part(1)]) > 10.0
 
 
@@ -75,3 +75,29 @@ def test_a_rehearsal_takes_time_and_changes_nothing(overrides):
     assert torch.get_num_threads() == threads
     for one, other in zip(before, trained(*configs), strict=True):
         assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def test_a_rehearsal_for_a_process_of_one_thread_has_one_thread(monkeypatch):
+    seen: list[int] = []
+    monkeypatch.setattr(rehearsal, "rehearsed_seconds", lambda *_: seen.append(torch.get_num_threads()) or 1.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cost.seconds([part(1)], workers=2, rehearsal=60.0, threads=1)
+        cost.seconds([part(1)], rehearsal=60.0)
+        assert seen == [1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_processes_are_as_many_as_pay(monkeypatch):
+    monkeypatch.setattr(processes, "cores", lambda: 4)
+    one = config()
+    assert processes.workers_for(one, 0.0) == 1
+    assert processes.workers_for(one, 2.5 * processes.WORTH_A_PROCESS) == 2
+    assert processes.workers_for(one, 100 * processes.WORTH_A_PROCESS) == 4
+    assert processes.workers_for(config("trainer.threads=2"), 1e6) == 1, "the threads are asked for"
+    assert processes.workers_for(config("trainer.accelerator=gpu"), 1e6) == 1
+    monkeypatch.setattr(processes, "visible_gpus", lambda: ["0"])
+    assert processes.workers_for(one, 1e6) == 1
