@@ -1,4 +1,4 @@
-"""A run's own figures, drawn in companion processes: matplotlib's import overlaps with the run's own imports."""
+"""A run's own figures, drawn in a companion process: matplotlib's import overlaps with the run's own imports."""
 
 from __future__ import annotations
 
@@ -24,48 +24,52 @@ if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet
 
 MAX_STARTS = 3  # processes that keep ending are not started again
+AT_A_TIME = 2  # figures
 SHOWN = 96  # test images in the prediction grid, as the source `sixteen_units` shows them
 
 
-class Painters:
-    """Two companion processes: a run's figures take half as long, and are over before the run's last words."""
+class Painter:
+    """A companion process that draws: it imports matplotlib once, and each figure is drawn by a copy of it."""
 
     def __init__(self) -> None:
         self.reset()
         atexit.register(self.close)
-        os.register_at_fork(after_in_child=self.reset)  # the companions are the parent's
+        os.register_at_fork(after_in_child=self.reset)  # the companion is the parent's
 
     def reset(self) -> None:
-        """Forget the companions and what they were asked for."""
-        self._companions: list[Companion] = []
+        """Forget the companion and what it was asked for."""
+        self._companion: Companion | None = None
         self._starts = 0
         self._pending: dict[int, Future[Path]] = {}
         self._keys = itertools.count()
 
+    @property
+    def pid(self) -> int | None:
+        """The companion's process id; None for none."""
+        return self._companion.pid if self._companion else None
+
     def prepare(self) -> None:
-        """Start them now, so that matplotlib's import overlaps with this process's own imports."""
-        if not self._companions and self._starts < MAX_STARTS:
+        """Start it now, so that matplotlib's import overlaps with this process's own imports."""
+        if self._companion is None and self._starts < MAX_STARTS:
             self._starts += 1
-            self._companions = [Companion("mlp_study.figures.run", self._hear, self._lose) for _ in range(2)]
-            for companion in self._companions:
-                companion.send({"do": "prepare"})
+            self._companion = Companion("mlp_study.figures.run", self._hear, self._lose)
+            self._companion.send({"do": "prepare"})
 
     def draw(self, path: Path, what: str, **arguments: Any) -> Future[Path]:
         """The PNG of one of ``FIGURES`` with these arguments, in a while."""
         self.prepare()
         key, future = next(self._keys), Future[Path]()
-        if not self._companions:
+        if self._companion is None:
             future.set_exception(RuntimeError("the drawing process keeps ending early"))
             return future
         self._pending[key] = future
-        companion = self._companions[what == "predictions"]
-        companion.send({"do": "draw", "key": key, "path": str(path), "what": what, "arguments": arguments})
+        self._companion.send({"do": "draw", "key": key, "path": str(path), "what": what, "arguments": arguments})
         return future
 
     def close(self) -> None:
-        """End the processes; what they were asked for is still drawn."""
-        for companion in self._companions:
-            companion.close(5.0 if self._pending else 0.5)
+        """End the process; what it was asked for is still drawn."""
+        if self._companion is not None:
+            self._companion.close(5.0 if self._pending else 0.5)
 
     def _hear(self, reply: Message) -> None:
         future = self._pending.pop(reply["key"], None)
@@ -75,15 +79,15 @@ class Painters:
             future.set_exception(RuntimeError(reply["why"]))
 
     def _lose(self, why: str) -> None:
-        companions, self._companions = self._companions, []
-        for companion in companions:
+        companion, self._companion = self._companion, None
+        if companion is not None:
             companion.kill()
         for key in list(self._pending):
             if future := self._pending.pop(key, None):
                 future.set_exception(RuntimeError(why))
 
 
-_painters = Painters()
+_painter = Painter()
 
 
 class RunFigures:
@@ -105,8 +109,8 @@ class RunFigures:
 
     @staticmethod
     def prepare() -> None:
-        """Start the drawing processes now; called before the slow imports of a run."""
-        _painters.prepare()
+        """Start the drawing process now; called before the slow imports of a run."""
+        _painter.prepare()
 
     def __call__(
         self,
@@ -123,7 +127,7 @@ class RunFigures:
         if predictions_N is not None:
             asked["predictions"] = {"predictions_N": predictions_N[:SHOWN].numpy(), **self._shown, **self._size}
         futures = {
-            name: _painters.draw(folder / "figures" / f"{name}.png", name, title=title, **arguments)
+            name: _painter.draw(folder / "figures" / f"{name}.png", name, title=title, **arguments)
             for name, arguments in asked.items()
         }
         return gathered(futures)
@@ -159,19 +163,55 @@ FIGURES: dict[str, Callable[..., Any]] = {
 }
 
 
-def handle(message: Message, reply: Callable[[Message], None]) -> None:
-    """In the companion: draw one figure and say where it lies, or why it does not."""
-    if message["do"] == "prepare":
-        for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"):
-            importlib.import_module(slow)
-        return
+class Canvas:
+    """In the companion: every figure is drawn by a child of its own, ``AT_A_TIME`` at a time."""
+
+    def __init__(self) -> None:
+        self._children: dict[int, Message] = {}
+
+    def handle(self, message: Message, reply: Callable[[Message], None]) -> None:
+        """Begin one figure; its child says where it lies, or why it does not."""
+        if message["do"] == "prepare":
+            for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"):
+                importlib.import_module(slow)
+            return
+        if not hasattr(os, "fork"):
+            draw(message, reply)
+            return
+        while len(self._children) >= AT_A_TIME:
+            self._wait(reply)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                draw(message, reply)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        self._children[pid] = message
+
+    def finish(self, reply: Callable[[Message], None]) -> None:
+        """Until the last figure is drawn."""
+        while self._children:
+            self._wait(reply)
+
+    def _wait(self, reply: Callable[[Message], None]) -> None:
+        pid, status = os.wait()
+        message = self._children.pop(pid)
+        if status:
+            why = f"{message['what']}: its process died with status {os.waitstatus_to_exitcode(status)}"
+            reply({"event": "failed", "key": message["key"], "why": why})
+
+
+def draw(message: Message, reply: Callable[[Message], None]) -> None:
+    """One figure."""
     try:
         path = save_png(FIGURES[message["what"]](**message["arguments"]), Path(message["path"]))
         reply({"event": "drawn", "key": message["key"], "path": str(path)})
-    except Exception as error:
-        reply({"event": "failed", "key": message["key"], "why": f"{message['what']}: {error}"})
+    except Exception as error:  # short: what a pipe takes at once, another child's answer does not cut in two
+        reply({"event": "failed", "key": message["key"], "why": f"{message['what']}: {error}"[:1000]})
 
 
 def serve() -> None:
-    """Entry point of the companions."""
-    serve_with(handle, lambda: None, nice=5)  # a finished run waits for them
+    """Entry point of the companion."""
+    canvas = Canvas()
+    serve_with(canvas.handle, canvas.finish, nice=5)  # a finished run waits for it

@@ -122,9 +122,11 @@ def messages(pipe: IO[bytes]) -> Iterator[Message]:
 
 
 def serve_with(
-    handle: Callable[[Message, Callable[[Message], None]], None], at_end: Callable[[], None], nice: int
+    handle: Callable[[Message, Callable[[Message], None]], None],
+    at_end: Callable[[Callable[[Message], None]], None],
+    nice: int,
 ) -> None:
-    """The child's life: ``handle(message, reply)`` for each message, ``at_end()`` once the parent is done or dead.
+    """The child's life: ``handle(message, reply)`` for each message, ``at_end(reply)`` once the parent is done or dead.
 
     What libraries print goes nowhere, so that it cannot be taken for an answer.
     """
@@ -139,7 +141,7 @@ def serve_with(
 
     for message in messages(sys.stdin.buffer):
         handle(message, reply)
-    at_end()
+    at_end(reply)
     reply(_GOODBYE)
     with contextlib.suppress(OSError):
         answers.close()  # the parent need not wait for this process's own end

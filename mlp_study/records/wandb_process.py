@@ -69,7 +69,7 @@ class Runs:
             if isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError":
                 os._exit(1)  # W&B's service is dead, and with it every open run: the next run gets a new companion
 
-    def at_end(self) -> None:
+    def at_end(self, _: Callable[[Message], None]) -> None:
         """The parent closed the pipe or died: what is still open was interrupted; then all is brought to the disk."""
         for key in list(self.open):
             self.handle({"do": "finish", "run": key, "exit_code": 255}, lambda _: None)

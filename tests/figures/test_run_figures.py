@@ -29,14 +29,14 @@ ROWS = [
 
 
 @pytest.fixture
-def painters(monkeypatch) -> Iterator[module.Painters]:
-    found = module.Painters()
-    monkeypatch.setattr(module, "_painters", found)
+def painter(monkeypatch) -> Iterator[module.Painter]:
+    found = module.Painter()
+    monkeypatch.setattr(module, "_painter", found)
     yield found
     found.close()
 
 
-def test_all_figures_of_a_run_and_of_one_without_weights(tmp_path, painters):
+def test_all_figures_of_a_run_and_of_one_without_weights(tmp_path, painter):
     draw = RunFigures(IMAGES, "test")
     whole = draw(tmp_path / "a", "title", ROWS, torch.ones(5, 36), torch.zeros(100, dtype=torch.int64))
     bare = draw(tmp_path / "b", "title", ROWS, None, None)
@@ -48,7 +48,7 @@ def test_all_figures_of_a_run_and_of_one_without_weights(tmp_path, painters):
     assert list(bare.result(timeout=60)) == ["curves"]
 
 
-def test_a_figure_that_cannot_be_drawn_says_why(tmp_path, painters):
+def test_a_figure_that_cannot_be_drawn_says_why(tmp_path, painter):
     draw = RunFigures(IMAGES)
     wrong = draw(tmp_path, "title", ROWS, torch.ones(5, 35), None)
     with pytest.raises(RuntimeError, match=r"weights: .*reshape"):
@@ -59,13 +59,29 @@ def test_a_figure_that_cannot_be_drawn_says_why(tmp_path, painters):
         blocked.result(timeout=60)
 
 
-def test_killed_drawing_processes_are_an_answer_and_are_replaced(tmp_path, painters):
-    painters.prepare()
-    first = [companion.pid for companion in painters._companions]
+def test_a_killed_drawing_process_is_an_answer_and_is_replaced(tmp_path, painter):
+    painter.prepare()
+    first = painter.pid
     draw = RunFigures(IMAGES)
     lost = draw(tmp_path, "title", ROWS, None, None)
-    os.kill(first[0], signal.SIGKILL)
+    os.kill(first, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="ended early"):
         lost.result(timeout=60)
     assert draw(tmp_path, "title", ROWS, None, None).result(timeout=60)["curves"].exists()
-    assert not {companion.pid for companion in painters._companions} & set(first)
+    assert painter.pid != first
+
+
+def test_the_death_of_one_drawing_is_an_answer_and_costs_no_other(tmp_path, monkeypatch):
+    def deadly() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    replies: list[dict[str, object]] = []
+    monkeypatch.setitem(module.FIGURES, "deadly", deadly)
+    canvas = module.Canvas()
+    canvas.handle(
+        {"do": "draw", "key": 1, "what": "deadly", "path": str(tmp_path / "x.png"), "arguments": {}}, replies.append
+    )
+    canvas.finish(replies.append)
+    [reply] = replies
+    assert (reply["event"], reply["key"]) == ("failed", 1)
+    assert "died with status -9" in str(reply["why"])
