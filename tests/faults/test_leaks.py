@@ -38,7 +38,8 @@ def test_memory_and_handles_do_not_grow(server: Server, tmp_path: Path, pytestco
     """Over ten populations for each repetition: 1,000 of them with ``--repetitions 100``."""
     count = max(40, 10 * pytestconfig.getoption("repetitions"))
     axes = (f"seed=range(0,{count})", "data.split_seed=0", "max_members=1", "trainer.max_epochs=1", "save=none")
-    command = server.sweep(tmp_path / "s", *axes, "report=false", cwd=str(tmp_path), inject=METER)
+    here = "hydra.launcher.executor=process"  # the process that is watched
+    command = server.sweep(tmp_path / "s", *axes, "report=false", here, cwd=str(tmp_path), inject=METER)
     assert command.wait(400 + 2 * count) == 0, command.err
     rows = [json.loads(line) for line in (tmp_path / "meter.jsonl").read_text().splitlines()]
     assert len(rows) == count
