@@ -17,7 +17,7 @@ from mlp_study.errors import DataError, Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
 from mlp_study.records.atomic import WriteError, cannot_write, write_file
 from mlp_study.records.recorder import Recorder
-from mlp_study.records.run_folder import MODEL, model_bytes
+from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
 from mlp_study.records.summary import summary_lines
 from mlp_study.sweep.hydra_files import HydraFiles, typed
 from mlp_study.sweep.interruption import Interruption
@@ -67,6 +67,14 @@ class Keeping:
                 if self.best_folder is not None:
                     (self.best_folder / MODEL).unlink(missing_ok=True)
                 self.best, self.best_folder = accuracy, folder
+
+    def keep_best_of_all(self, cells: Sequence[Cell], store: Store) -> None:
+        """The same over all processes, each of which has kept its own best."""
+        kept = {c.run_id: store.place(c.run_id) for c in cells if self.settled(c.config).save == "best"}
+        with_model = [folder for folder in kept.values() if (folder / MODEL).exists()]
+        ranked = sorted(with_model, key=lambda folder: read_json(folder / RESULT).get("val/accuracy") or 0.0)
+        for folder in ranked[:-1]:
+            (folder / MODEL).unlink(missing_ok=True)
 
 
 class Executor:

@@ -85,6 +85,7 @@ class ProcessesExecutor:
             store = Store(self.folder)
             try:  # what processes of other commands have taken, and left
                 Executor(store, self.keeping).run(populations, after)
+                self.keeping.keep_best_of_all([cell for p in populations for cell in p.cells], store)
             finally:
                 store.close()
 

@@ -65,6 +65,14 @@ def test_a_sweep_that_is_worth_it_is_trained_by_processes_and_is_the_same_sweep(
     assert "processes" not in capfd.readouterr().out
 
 
+def test_of_all_processes_bests_one_model_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "workers_for", lambda config, work: 2)
+    sweep(monkeypatch, tmp_path / "s", "optimizer.lr=0.1,0.01,0.001,0.0001", "save=best")
+    [model] = (tmp_path / "s").rglob("*.safetensors")
+    found = results(tmp_path / "s")
+    assert found[model.parent.name]["val/accuracy"] == max(result["val/accuracy"] for result in found.values())
+
+
 def test_the_bar_adds_up_what_all_processes_have_done():
     plan = grouped((), cells("seed=range(0,4)"), Crew(2))
     first, second = plan.populations
