@@ -26,7 +26,7 @@ usage: python -m mlp_study.reproduce [source=NAME[,NAME]] [seeds=N] [folder=FOLD
                        over the source's own
 
 Examples:
-  python -m mlp_study.reproduce data=digits                     all five, offline, in a minute
+  python -m mlp_study.reproduce data=digits                     all five, offline, in a minute or two
   python -m mlp_study.reproduce data.root=data                  all five on MNIST and Fashion-MNIST
   python -m mlp_study.reproduce source=numpy_relu seeds=3
 """
