@@ -104,7 +104,7 @@ class PopulationMLP(nn.Module):
         model = configs[0].model
         assert all((c.model.widths, c.model.norm) == (model.widths, model.norm) for c in configs), "one shape for all"
         assert sum(self.per_stream) == len(configs), "every member has one input stream"
-        self._equal_streams = equal_streams(self.per_stream)
+        self._equal_streams = equal_streams(tuple(self.per_stream))
         self.sizes = [inputs, *model.widths, classes]
         self.norm = model.norm
         self.slices = slices_of([c.activation for c in configs], lambda name: dict(ACTIVATIONS[name].options))

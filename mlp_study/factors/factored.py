@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,9 @@ class FactoredGradient:
             self.inputs[place] = 0
 
     @property
-    def _sizes(self) -> tuple[list[int], list[int]]:
+    def _sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         m = len(self.slope_mOB)
-        return ([m], [m]) if self.per_stream is None else equal_streams(self.per_stream)
+        return ((m,), (m,)) if self.per_stream is None else equal_streams(self.per_stream)
 
     def _factors(self) -> Iterator[tuple[Tensor, Tensor]]:
         """[n, rows, B] and [n, B, I]: a stream's members are one product, equal streams a batch of them."""
@@ -88,14 +89,15 @@ class FactoredGradient:
             yield slope_nOB.reshape(len(x_nBI), -1, slope_nOB.shape[2]), x_nBI
 
 
-def equal_streams(per_stream: Sequence[int]) -> tuple[list[int], list[int]]:
+@lru_cache(maxsize=256)  # a training step asks again and again
+def equal_streams(per_stream: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Runs of input streams with equally many members: how many members each run has, and how many streams.
 
     Args:
         per_stream: how many members each stream feeds.
     """
     runs = [(count, len(list(run))) for count, run in groupby(per_stream)]
-    return [count * length for count, length in runs], [length for _, length in runs]
+    return tuple(count * length for count, length in runs), tuple(length for _, length in runs)
 
 
 def split(tensor: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:

@@ -26,8 +26,8 @@ ACCURACY = {  # variant -> accuracy of seeds 0, 1, 2
 }
 
 
-def claim(low: float, high: float, metric: str = "test/accuracy", **cases: object) -> Claim:
-    spelt = {name: (case,) if isinstance(case, str) else tuple(case) for name, case in cases.items()}  # type: ignore[arg-type]
+def claim(low: float, high: float, metric: str = "test/accuracy", **cases: str | list[str]) -> Claim:
+    spelt = {name: (case,) if isinstance(case, str) else tuple(case) for name, case in cases.items()}
     return Claim("c", "It learns", "the source", metric, 0.9, low, high, spelt)
 
 
