@@ -10,72 +10,27 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlp_study.config import Choice, RunConfig
+from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.factored import FactoredGradient, Gradient, equal_streams, split
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
 from mlp_study.factors.losses import LOSSES
-from mlp_study.factors.table import Option
 from mlp_study.randomness import derived_seed, generator, hashed_uniform
+from mlp_study.slices import Slice, by_slices, slices_of
 
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1  # torch.nn.BatchNorm1d's: weight of the newest minibatch in the running statistics
 
 
 Trace = list[tuple[Tensor, Tensor]]  # what each layer's product has taken and given
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Neighbouring members that share one choice; options that differ between them are tensors [m, 1, 1]."""
-
-    start: int
-    stop: int
-    name: str
-    options: dict[str, Any]
-
-    @property
-    def members(self) -> slice:
-        """The slice of the member axis."""
-        return slice(self.start, self.stop)
-
-
-def slices_of(choices: Sequence[Choice], options_of: Callable[[str], dict[str, Option]]) -> list[Slice]:
-    """Runs of neighbours with the same choice (and the same switches in code), their numbers stacked where they differ.
-
-    Args:
-        choices: one choice a member, [K].
-        options_of: the options of a choice by its name.
-    """
-
-    def code(choice: Choice) -> tuple[Any, ...]:
-        switches = [(k, choice.options[k]) for k, o in options_of(choice.name).items() if not o.per_member]
-        missing = [k for k, value in choice.options.items() if value is None]
-        return choice.name, tuple(switches), tuple(missing)
-
-    found, start = [], 0
-    for stop in range(1, len(choices) + 1):
-        if stop == len(choices) or code(choices[stop]) != code(choices[start]):
-            group = choices[start:stop]
-            options = {key: stacked([c.options[key] for c in group]) for key in group[0].options}
-            found.append(Slice(start, stop, group[0].name, options))
-            start = stop
-    return found
-
-
-def stacked(values: Sequence[Any]) -> Any:
-    """One number if all members share it, else a tensor [m, 1, 1]."""
-    if all(value == values[0] for value in values):
-        return values[0]
-    return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)  # as exact as one number; used in the weights' type
 
 
 class PopulationMLP(nn.Module):
@@ -87,6 +42,10 @@ class PopulationMLP(nn.Module):
         classes: C.
         per_stream: how many members each of the G input streams feeds; their sum is K.
         draw: False leaves the weights at zero, for a population that is filled from another.
+
+    Attributes:
+        sizes: of the layers, from the inputs to the classes.
+        hidden: the number of hidden layers.
     """
 
     def __init__(
@@ -104,11 +63,13 @@ class PopulationMLP(nn.Module):
         model = configs[0].model
         assert all((c.model.widths, c.model.norm) == (model.widths, model.norm) for c in configs), "one shape for all"
         assert sum(self.per_stream) == len(configs), "every member has one input stream"
-        self._equal_streams = equal_streams(tuple(self.per_stream))
+        shared = len(self.per_stream) < len(configs)
+        self._fed = tuple(self.per_stream) if shared else None  # else the first layer is as the others
         self.sizes = [inputs, *model.widths, classes]
+        self.hidden = len(model.widths)
         self.norm = model.norm
-        self.slices = slices_of([c.activation for c in configs], lambda name: dict(ACTIVATIONS[name].options))
-        self.loss_slices = slices_of([c.loss for c in configs], lambda name: dict(LOSSES[name].options))
+        self.slices = slices_of([c.activation for c in configs], ACTIVATIONS)
+        self.loss_slices = slices_of([c.loss for c in configs], LOSSES)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for layer, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             weight_KOI, bias_KO1 = torch.zeros(self.K, fan_out, fan_in), torch.zeros(self.K, fan_out, 1)
@@ -124,6 +85,7 @@ class PopulationMLP(nn.Module):
             "dropout_K11", torch.tensor([c.model.dropout for c in configs]).view(-1, 1, 1), persistent=False
         )
         self.drops = any(c.model.dropout > 0 for c in configs)
+        self._linear = list(zip(self.weights, self.biases, strict=True))  # each step asks, and a ParameterList is slow
         self._beside_weights = list(self.parameters())[len(self.weights) :]
         assert all(self.count_parameters(k) == self._expected_parameters(k) for k in range(self.K)), "a plain network's"
 
@@ -131,11 +93,6 @@ class PopulationMLP(nn.Module):
     def K(self) -> int:
         """The number of members."""
         return len(self.configs)
-
-    @property
-    def hidden(self) -> int:
-        """The number of hidden layers."""
-        return len(self.sizes) - 2
 
     def _draw(self, layer: int, weight_KOI: Tensor, bias_KO1: Tensor) -> None:
         """Each member's own weights, from its seed alone."""
@@ -149,7 +106,7 @@ class PopulationMLP(nn.Module):
 
     def _learned_options(self) -> nn.ParameterDict:
         """Options that are trained, such as PReLU's slope: one number per member and hidden layer, [K, 1, 1]."""
-        names = {name for s in self.slices for name in ACTIVATIONS[s.name].learned}
+        names = {name for s in self.slices for name in s.entry.learned}
         learned = nn.ParameterDict()
         for name in sorted(names):
             start = [float(c.activation.options.get(name, 0.0)) for c in self.configs]
@@ -204,7 +161,7 @@ class PopulationMLP(nn.Module):
         """
         wanted = [*(z_KOB for _, z_KOB in trace), *self._beside_weights]
         found = torch.autograd.grad(loss_KB, wanted, share_KB, materialize_grads=True)
-        streams = [tuple(self.per_stream), *[None] * self.hidden]
+        streams = [self._fed, *[None] * self.hidden]
         slopes = zip(found, trace, streams, strict=False)
         return [*(FactoredGradient(s, a, fed) for s, (a, _), fed in slopes), *found[len(trace) :]]
 
@@ -225,26 +182,31 @@ class PopulationMLP(nn.Module):
 
     def product(self, layer: int, a: Tensor, trace: Trace | None = None) -> Tensor:
         """Weight x input + bias, [K, O, B]; the first layer's input [G, B, I] is shared by each stream's members."""
-        weight_KOI = self.weights[layer] if trace is None else self.weights[layer].detach()
-        bias_KO1 = self.biases[layer]
-        z_KOB = torch.baddbmm(bias_KO1, weight_KOI, a) if layer else self._of_streams(weight_KOI, bias_KO1, a)
+        weight_KOI, bias_KO1 = self._linear[layer]
+        if trace is not None:
+            weight_KOI = weight_KOI.detach()
+            if torch.is_autocast_enabled(a.device.type):  # both products take the inputs: they are rounded once
+                a = a.to(torch.get_autocast_dtype(a.device.type))
+        if layer == 0 and self._fed is None:
+            a = a.mT
+        shared = layer == 0 and self._fed is not None
+        z_KOB = (self._of_streams if shared else torch.baddbmm)(bias_KO1, weight_KOI, a)
         if trace is not None:
             trace.append((a, z_KOB))
         return z_KOB
 
-    def _of_streams(self, weight_KOI: Tensor, bias_KO1: Tensor, x_GBI: Tensor) -> Tensor:
-        O, I = weight_KOI.shape[1:]
-        members, streams = self._equal_streams
-        pieces = zip(split(weight_KOI, members), split(bias_KO1, members), split(x_GBI.mT, streams), strict=True)
-        z = [torch.baddbmm(b.view(len(x), -1, 1), w.view(len(x), -1, I), x).view(len(w), O, -1) for w, b, x in pieces]
-        return torch.cat(z) if len(z) > 1 else z[0]
+    def _of_streams(self, bias_KO1: Tensor, weight_KOI: Tensor, x_GBI: Tensor) -> Tensor:
+        """The first layer where members share their inputs: the units of all that do are one long list."""
+        (_, O, I), B = weight_KOI.shape, x_GBI.shape[1]
+        members, streams = equal_streams(tuple(self.per_stream))
+        pieces = zip(split(bias_KO1, members), split(weight_KOI, members), split(x_GBI.mT, streams), strict=True)
+        long = [torch.baddbmm(b.view(len(x), -1, 1), w.view(len(x), -1, I), x) for b, w, x in pieces]
+        z_KOB = [z.view(-1, O, B) for z in long]
+        return torch.cat(z_KOB) if len(z_KOB) > 1 else z_KOB[0]
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         """Each slice of members through its own activation, then dropout."""
-        slices = self.slices_in(layer)
-        parts = split(z_KOB, [s.stop - s.start for s in slices])
-        out = [self._activate(s, layer, z_mOB) for s, z_mOB in zip(slices, parts, strict=True)]
-        a_KOB = torch.cat(out) if len(out) > 1 else out[0]
+        a_KOB = by_slices(self.slices_in(layer), partial(self._activate, layer), z_KOB)
         return self._dropped(layer, a_KOB, keys_K) if self.drops and keys_K is not None else a_KOB
 
     def slices_in(self, layer: int) -> list[Slice]:
@@ -257,14 +219,15 @@ class PopulationMLP(nn.Module):
         del layer
         return self.norm
 
-    def _activate(self, s: Slice, layer: int, z_mOB: Tensor) -> Tensor:
-        entry = ACTIVATIONS[s.name]
-        return entry.function(z_mOB, **self.activation_options(s, layer))
+    def _activate(self, layer: int, s: Slice, z_mOB: Tensor) -> Tensor:
+        fixed = s.alike and not s.entry.learned
+        activated: Tensor = s.entry.function(z_mOB, **(s.options if fixed else self.activation_options(s, layer)))
+        return activated
 
     def activation_options(self, s: Slice, layer: int) -> dict[str, Any]:
         """The options of a slice's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
         options = {k: v.to(self.weights[0]) if isinstance(v, Tensor) else v for k, v in s.options.items()}
-        for name in ACTIVATIONS[s.name].learned:
+        for name in s.entry.learned:
             options[name] = self.learned[f"{name}_{layer}"][s.members]
         return options
 
@@ -295,15 +258,15 @@ class PopulationMLP(nn.Module):
     def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
         """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
         logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
-        sizes = [s.stop - s.start for s in self.loss_slices]
-        parts = zip(self.loss_slices, split(logits_KCB, sizes), split(y_KB, sizes), strict=True)
-        losses = [self._loss(s, logits_mCB, y_mB) for s, logits_mCB, y_mB in parts]
-        return torch.cat(losses) if len(losses) > 1 else losses[0]
+        return by_slices(self.loss_slices, self._loss, logits_KCB, y_KB)
 
     @staticmethod
     def _loss(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> Tensor:
-        options = {k: v.to(logits_mCB) if isinstance(v, Tensor) else v for k, v in s.options.items()}
-        return LOSSES[s.name].function(logits_mCB, y_mB, **options)
+        options = s.options
+        if not s.alike:
+            options = {k: v.to(logits_mCB) if isinstance(v, Tensor) else v for k, v in options.items()}
+        loss_mB: Tensor = s.entry.function(logits_mCB, y_mB, **options)
+        return loss_mB
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with a member axis by name: parameters and running statistics."""

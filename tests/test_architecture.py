@@ -26,7 +26,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("training",),
     ("probes",),
-    ("model",),
+    ("model", "slices"),
     ("data.module", "data.blocks"),
     ("config", "compose", "targets"),
     ("data",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +52,14 @@ def alone(configs: Sequence[RunConfig]) -> list[MemberResult]:
 def module_of(*configs: RunConfig) -> PopulationModule:
     ordered = [configs[k] for k in lockstep_order(configs)]
     return PopulationModule(PopulationData(ordered, tiny_images(), 8))
+
+
+def test_of_a_grid_in_one_population_few_runs_of_equal_choices_are_left():
+    grid = itertools.product(("relu", "sigmoid", "tanh"), ("sgd", "momentum", "adam"), range(4))
+    module = module_of(*(config(f"activation={a}", f"optimizer={o}", f"seed={seed}") for a, o, seed in grid))
+    assert module.feed.per_stream == [9] * 4  # members that share their minibatches stay together
+    assert len(module.updates.slices) == 4 * 2 + 1  # three a stream, of which neighbouring streams share one
+    assert len(module.mlp.slices) == 4 * 6 + 1
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])

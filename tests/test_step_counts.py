@@ -8,10 +8,12 @@ from __future__ import annotations
 import collections
 import platform
 import resource
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -57,13 +59,17 @@ class Counting(TorchDispatchMode):
         super().__init__()
         self.calls: collections.Counter[str] = collections.Counter()
         self.allocations = self.bytes = 0
+        self.products: set[torch.dtype] = set()  # what matrix products were computed in
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         found = func(*args, **kwargs)
         fresh = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.untyped_storage()._cdata not in given]
-        self.calls[func.overloadpacket.__name__] += 1
+        name = func.overloadpacket.__name__
+        self.calls[name] += 1
+        if "bmm" in name:
+            self.products |= {t.dtype for t in tree_leaves(args) if isinstance(t, Tensor)}
         self.allocations += len(fresh)
         self.bytes += sum(t.untyped_storage().nbytes() for t in fresh)
         return found
@@ -92,6 +98,32 @@ def test_a_step_is_a_handful_of_operations_whatever_the_number_of_members(
     assert many.calls == few.calls
     assert many.calls.total() / STEPS <= operations
     assert many.allocations / STEPS <= allocations
+
+
+@pytest.mark.parametrize("optimizer", ["optimizer=sgd", "optimizer=momentum", "optimizer=adam"])
+def test_with_bf16_every_product_of_a_step_is_one_of_bf16(monkeypatch, optimizer):
+    seen = second_epoch(monkeypatch, members(4, optimizer, "trainer.precision=bf16"), counted)
+    assert seen.products == {torch.bfloat16}
+
+
+def python_calls(train: Callable[[], None]) -> int:
+    count = 0
+
+    def on_event(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(on_event)
+    try:
+        train()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_step_is_a_few_hundred_calls_of_python(monkeypatch):
+    # for one network they are a fifth of the time: what a change adds here, every small run pays in every step
+    assert second_epoch(monkeypatch, members(1), python_calls) / STEPS <= 250
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is told what to keep where it is glibc's")

@@ -16,9 +16,11 @@ from mlp_study.diagnosis.cures import candidates
 from mlp_study.diagnosis.diagnosis import SEEN, Diagnosis, by_shape, examined
 from mlp_study.diagnosis.layers import Layers, layers_of
 from mlp_study.errors import ConfigError, DataError
+from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.normalizers import AffineTransform
-from mlp_study.model import PopulationMLP, Slice
+from mlp_study.model import PopulationMLP
 from mlp_study.probes.verdict import Glimpse
+from mlp_study.slices import Slice
 from mlp_study.training.lookahead import INITIAL, watch
 from mlp_study.training.module import PopulationModule
 
@@ -67,7 +69,7 @@ class UserMLP(PopulationMLP):
     def slices_in(self, layer: int) -> list[Slice]:
         """See PopulationMLP: here the same for all members, but another one in each layer."""
         choice = self.layers.activations[layer]
-        return [Slice(0, self.K, choice.name, dict(choice.options))]
+        return [Slice(0, self.K, choice.name, ACTIVATIONS[choice.name], dict(choice.options))]
 
     def norm_in(self, layer: int) -> str:
         """The user's own; in a network without any, what a cure tries."""

@@ -7,7 +7,7 @@ gradient, as large as all weights, is never written and read again. All other ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, groupby
@@ -24,7 +24,7 @@ else:
 Gradient = Any  # Tensor [m, O, I] or [m, O, 1], or FactoredGradient
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class FactoredGradient:
     """The gradient of m members' weights in one layer, [m, O, I].
 
@@ -37,6 +37,11 @@ class FactoredGradient:
     slope_mOB: Tensor
     inputs: Tensor
     per_stream: tuple[int, ...] | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the product would be computed in."""
+        return self.slope_mOB.dtype
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """Multiplied out, [m, O, I]."""
@@ -53,8 +58,11 @@ class FactoredGradient:
         if not is_plain(beta):
             target_mOI.mul_(beta)
             beta = 1.0
-        for target_nOI, (left, right) in zip(split(target_mOI, self._sizes[0]), self._factors(), strict=True):
-            target = target_nOI.view(len(left), -1, target_mOI.shape[2])
+        factors = self._factors()
+        target_RI = target_mOI.view(-1, target_mOI.shape[2])  # all units in one list
+        targets = split(target_RI, [left.shape[0] * left.shape[1] for left, _ in factors])
+        for rows_RI, (left, right) in zip(targets, factors, strict=True):
+            target = rows_RI.view(left.shape[0], left.shape[1], -1)
             if left.dtype == right.dtype == target.dtype:
                 target.baddbmm_(left, right, beta=beta, alpha=alpha)
             else:  # in mixed precision the product is the lower one's
@@ -76,17 +84,13 @@ class FactoredGradient:
         if self.per_stream is None:
             self.inputs[place] = 0
 
-    @property
-    def _sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        m = len(self.slope_mOB)
-        return ((m,), (m,)) if self.per_stream is None else equal_streams(self.per_stream)
-
-    def _factors(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _factors(self) -> list[tuple[Tensor, Tensor]]:
         """[n, rows, B] and [n, B, I]: a stream's members are one product, equal streams a batch of them."""
-        members, streams = self._sizes
-        right = self.inputs.mT if self.per_stream is None else self.inputs
-        for slope_nOB, x_nBI in zip(split(self.slope_mOB, members), split(right, streams), strict=True):
-            yield slope_nOB.reshape(len(x_nBI), -1, slope_nOB.shape[2]), x_nBI
+        if self.per_stream is None:
+            return [(self.slope_mOB, self.inputs.mT)]
+        members, streams = equal_streams(self.per_stream)
+        pieces = zip(split(self.slope_mOB, members), split(self.inputs, streams), strict=True)
+        return [(s_nOB.reshape(x_nBI.shape[0], -1, s_nOB.shape[2]), x_nBI) for s_nOB, x_nBI in pieces]
 
 
 @lru_cache(maxsize=256)  # a training step asks again and again

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.model import slices_of
 from mlp_study.randomness import generator
+from mlp_study.slices import slices_of
 
 if TYPE_CHECKING:
     from mlp_study.model import PopulationMLP
@@ -148,7 +148,7 @@ def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | Non
     if not any(is_preconditioned(c.optimizer.name) for c in mlp.configs):
         return None
     scale_KP = torch.ones_like(_flat(square))
-    for s in slices_of([c.optimizer for c in mlp.configs], lambda name: dict(OPTIMIZERS[name].options)):
+    for s in slices_of([c.optimizer for c in mlp.configs], OPTIMIZERS):
         if is_preconditioned(s.name):
             eps = torch.as_tensor(s.options.get("eps", 0.0)).view(-1, 1).to(scale_KP)
             scale_KP[s.members] = (_flat([v[s.members] for v in square]).sqrt() + eps).rsqrt()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mlp_study.factors.activations import ACTIVATIONS, Activation
+from mlp_study.factors.activations import Activation
 from mlp_study.factors.diagnostics import DORMANT
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def family_of(name: str) -> str:
 
 def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
     """For each slice of members: who they are, their activation in this hidden layer, and its options there."""
-    return [(s.members, ACTIVATIONS[s.name], mlp.activation_options(s, layer)) for s in mlp.slices_in(layer)]
+    return [(s.members, s.entry, mlp.activation_options(s, layer)) for s in mlp.slices_in(layer)]
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.results import Row
 from mlp_study.training.updates import Updates
 
-SCALED_BYTES = 2 * 2**20  # scaled images at a time: a CPU's caches hold them until they are used
+SCALED_BYTES = 16 * 2**20  # scaled images at a time: a CPU's caches hold most of them until they are used
 SCALED_BYTES_GPU = 64 * 2**20
 STEP_BYTES = 2 * 2**30  # activations of one step; a larger minibatch is worked through in chunks
 

@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +48,32 @@ def shape_key(config: RunConfig) -> tuple[Any, ...]:
 
 
 def lockstep_order(configs: Sequence[RunConfig]) -> list[int]:
-    """The members' order in a population: neighbours share a minibatch, then a loss, an activation, an optimizer.
+    """The members' order in a population: neighbours share a minibatch, then a loss, an optimizer, an activation.
 
+    Each run of equal choices is one call, an optimizer's one for each parameter: within a choice the next one runs
+    forwards and backwards by turns, so that where two choices meet the inner one goes on (Gray's reflected order).
     Streams that feed equally many members are neighbours too: one product serves them all.
     """
     counts = Counter(stream_key(c) for c in configs)
     streams = {key: i for i, key in enumerate(sorted(counts, key=lambda key: -counts[key]))}
 
-    def rank(k: int) -> tuple[Any, ...]:
+    def choices(k: int) -> list[Any]:
         c = configs[k]
-        return (
-            streams[stream_key(c)],
-            c.loss.name,
-            c.activation.name,
-            c.optimizer.name,
-            c.schedule.name,
-            repr(c.optimizer.options),
-        )
+        optimizer = (c.optimizer.name, c.schedule.name)
+        return [streams[stream_key(c)], c.loss.name, optimizer, c.activation.name, repr(c.optimizer.options)]
 
-    return sorted(range(len(configs)), key=rank)
+    return _reflected({k: choices(k) for k in range(len(configs))})
+
+
+def _reflected(choices: Mapping[int, Sequence[Any]], depth: int = 0) -> list[int]:
+    """Numbers sorted by their choices, each group in the reverse of the order of the one before."""
+    if len(choices) < 2 or depth == len(next(iter(choices.values()))):
+        return list(choices)
+    ordered: list[int] = []
+    for i, value in enumerate(sorted({own[depth] for own in choices.values()})):
+        group = _reflected({k: own for k, own in choices.items() if own[depth] == value}, depth + 1)
+        ordered += reversed(group) if i % 2 else group
+    return ordered
 
 
 def train_population(

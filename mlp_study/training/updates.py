@@ -11,7 +11,8 @@ from torch import Tensor
 from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
 from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
 from mlp_study.factors.schedules import SCHEDULES
-from mlp_study.model import PopulationMLP, Slice, slices_of
+from mlp_study.model import PopulationMLP
+from mlp_study.slices import Slice, slices_of
 
 
 class Updates:
@@ -27,9 +28,9 @@ class Updates:
         self.total_steps = total_steps
         self.step_count = 0
         configs = mlp.configs
-        self.slices = slices_of([c.optimizer for c in configs], lambda name: dict(OPTIMIZERS[name].options))
+        self.slices = slices_of([c.optimizer for c in configs], OPTIMIZERS)
         self.state = [
-            [{name: torch.zeros_like(p[s.members]) for name in OPTIMIZERS[s.name].state} for p in self.parameters]
+            [{name: torch.zeros_like(p[s.members]) for name in s.entry.state} for p in self.parameters]
             for s in self.slices
         ]
         like = self.parameters[0]
@@ -39,8 +40,8 @@ class Updates:
         for s in self.slices:
             check_layers(s.name, [(w.shape[1], w.shape[2]) for w in mlp.weights])
         self.clips = [self._limits(s, "clip_norm", "clip_value") for s in self.slices]
-        self._factored = all(OPTIMIZERS[s.name].adds_up for s in self.slices) and not any(self.clips)
-        self.schedules = slices_of([c.schedule for c in configs], lambda name: dict(SCHEDULES[name].options))
+        self._factored = all(s.entry.adds_up for s in self.slices) and not any(self.clips)
+        self.schedules = slices_of([c.schedule for c in configs], SCHEDULES)
         self.scheduled = any(s.name != "constant" for s in self.schedules)
         self._rates: list[list[Any]] = []
 
@@ -63,7 +64,7 @@ class Updates:
         factors = []
         for s in self.schedules:
             options = {k: v.view(-1, 1).double() if isinstance(v, Tensor) else v for k, v in s.options.items()}
-            factor = SCHEDULES[s.name].multiplier(when_S, self.total_steps, **options)
+            factor = s.entry.multiplier(when_S, self.total_steps, **options)
             factors.append(torch.as_tensor(factor, dtype=torch.float64).expand(s.stop - s.start, steps))
         factor_KS = torch.cat(factors)
         self._rates = [self._rates_of(s, factor_KS[s.members]) for s in self.slices]
@@ -80,17 +81,17 @@ class Updates:
     def step(self, gradients: Sequence[Gradient]) -> None:
         """Apply one minibatch's gradients (one a parameter, [K, ...]; they may be overwritten)."""
         self.step_count += 1
-        if not self._factored:
+        mixed = gradients[0].dtype != self.parameters[0].dtype  # a product adds itself to its own type only
+        if mixed or not self._factored:
             gradients = [multiplied_out(g, p.dtype) for g, p in zip(gradients, self.parameters, strict=True)]
+        whole = len(self.slices) == 1
         for i, (s, numbers, state) in enumerate(zip(self.slices, self.numbers, self.state, strict=True)):
-            whole = len(self.slices) == 1
             mine = list(gradients) if whole else [_of(g, s.members) for g in gradients]
             if (limits := self.clips[i]) is not None:
                 clip_gradients(mine, *limits)
-            rates = {"lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else {}
-            h, update = {**numbers, **rates}, OPTIMIZERS[s.name].update
+            h = {**numbers, "lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else numbers
             for p, g, buffers in zip(self.parameters, mine, state, strict=True):
-                update(p if whole else p[s.members], g, buffers, self.step_count, h)
+                s.entry.update(p if whole else p[s.members], g, buffers, self.step_count, h)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every state tensor by name, for a checkpoint: ``slice.parameter.buffer``."""
