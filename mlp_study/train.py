@@ -48,8 +48,8 @@ def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
     from mlp_study.figures.run import RunFigures
     from mlp_study.records import tracking
 
-    tracking.prepare(config)  # these two start their own processes, which import while this one does
     whole = config.save in ("auto", "all")
+    tracking.prepare(config, single=True, images=whole)  # these two start processes that import while this one does
     if whole:
         RunFigures.prepare()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.figures.curves import learning_curves
 from mlp_study.figures.images import first_layer_weights, prediction_grid
 from mlp_study.figures.style import save_png
-from mlp_study.records.companion import Companion, Message, serve_with
+from mlp_study.records.companion import Companion, Message, give_way, serve_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +48,12 @@ class Painter:
         """The companion's process id; None for none."""
         return self._companion.pid if self._companion else None
 
-    def prepare(self) -> None:
-        """Start it now, so that matplotlib's import overlaps with this process's own imports."""
+    def prepare(self, single: bool = False) -> None:
+        """Start it now, so that matplotlib's import overlaps with this process's own; ``single``: for one run."""
         if self._companion is None and self._starts < MAX_STARTS:
             self._starts += 1
             self._companion = Companion("mlp_study.figures.run", self._hear, self._lose)
-            self._companion.send({"do": "prepare"})
+            self._companion.send({"do": "prepare", "single": single})
 
     def draw(self, path: Path, what: str, **arguments: Any) -> Future[Path]:
         """The PNG of one of ``FIGURES`` with these arguments, in a while."""
@@ -109,8 +109,8 @@ class RunFigures:
 
     @staticmethod
     def prepare() -> None:
-        """Start the drawing process now; called before the slow imports of a run."""
-        _painter.prepare()
+        """Start the drawing process now; called before the slow imports of a single run."""
+        _painter.prepare(single=True)
 
     def __call__(
         self,
@@ -121,11 +121,12 @@ class RunFigures:
         predictions_N: Tensor | None,
     ) -> Future[dict[str, Path]]:
         """The PNGs by name, in a while; the future holds the error if one could not be drawn."""
-        asked: dict[str, dict[str, Any]] = {"curves": {"curves": list(curves), "validation": self._validation}}
+        asked: dict[str, dict[str, Any]] = {}
+        if predictions_N is not None:  # the slowest one first
+            asked["predictions"] = {"predictions_N": predictions_N[:SHOWN].numpy(), **self._shown, **self._size}
         if weight_OI is not None:
             asked["weights"] = {"weight_OI": weight_OI.float().numpy(), **self._size}
-        if predictions_N is not None:
-            asked["predictions"] = {"predictions_N": predictions_N[:SHOWN].numpy(), **self._shown, **self._size}
+        asked["curves"] = {"curves": list(curves), "validation": self._validation}
         futures = {
             name: _painter.draw(folder / "figures" / f"{name}.png", name, title=title, **arguments)
             for name, arguments in asked.items()
@@ -172,6 +173,8 @@ class Canvas:
     def handle(self, message: Message, reply: Callable[[Message], None]) -> None:
         """Begin one figure; its child says where it lies, or why it does not."""
         if message["do"] == "prepare":
+            if message["single"]:
+                give_way()
             for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"):
                 importlib.import_module(slow)
             return

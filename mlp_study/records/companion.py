@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 # The child finds modules where its parent does, wherever either was started.
@@ -119,6 +120,15 @@ def messages(pipe: IO[bytes]) -> Iterator[Message]:
             yield pickle.load(pipe)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
             return
+
+
+def give_way() -> None:
+    """Let the parent go first in a single run's start: Linux may give this session of its own as much as the parent's.
+
+    Not where many runs go on for long: what W&B is not given while they train, they would wait for at their end.
+    """
+    with contextlib.suppress(OSError):  # another system, or one that does not share by sessions
+        Path("/proc/self/autogroup").write_text("10")
 
 
 def serve_with(

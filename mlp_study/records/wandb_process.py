@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlp_study.records.companion import Message, serve_with
+from mlp_study.records.companion import Message, give_way, serve_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ LEAN: dict[str, Any] = {
     "finish_timeout": 30,
 }
 GIVE_UP_AFTER = 3  # failures in a row
+SERVICE_IS_DEAD = ("MailboxClosedError", "HandleAbandonedError")  # the second one to who was waiting for its answer
 
 
 class Runs:
@@ -53,6 +54,8 @@ class Runs:
         try:
             if do == "prepare":
                 self._prepare(reply, **message)
+            elif do == "prepare_images":
+                self._prepare_images()
             elif do == "open":
                 reply({"event": "opened", "run": key, **self._open(key, reply, **message)})
                 self.failures = 0
@@ -66,7 +69,7 @@ class Runs:
             self.failures += do == "open"
             self.open.pop(key, None)
             reply({"event": "failed", "run": key, "why": _in_words(error)})
-            if isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError":
+            if isinstance(error, ConnectionError) or type(error).__name__ in SERVICE_IS_DEAD:
                 os._exit(1)  # W&B's service is dead, and with it every open run: the next run gets a new companion
 
     def at_end(self, _: Callable[[Message], None]) -> None:
@@ -79,8 +82,10 @@ class Runs:
             with contextlib.suppress(Exception):
                 wandb.teardown()  # `finish` returns before W&B's service has written its last rows
 
-    def _prepare(self, reply: Callable[[Message], None], mode: str) -> None:
+    def _prepare(self, reply: Callable[[Message], None], mode: str, single: bool = False) -> None:
         """What every run needs once: W&B's import, its service, and whether its server can be reached."""
+        if single:
+            give_way()
         import wandb
 
         if self.settings is None:
@@ -91,6 +96,13 @@ class Runs:
                 importlib.import_module("wandb.sdk.launch")
         if mode != "offline" and self.reachable is None:
             self.reachable = self._can_reach(mode, reply)
+
+    @staticmethod
+    def _prepare_images() -> None:
+        """What W&B imports at the first image: 0.3 s that would stand between a run's end and its last words."""
+        for slow in ("PIL.PngImagePlugin", "pyarrow.compute", "pandas"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(slow)
 
     def _open(self, key: str, reply: Callable[[Message], None], mode: str, **init: Any) -> Message:
         if self.failures >= GIVE_UP_AFTER:
