@@ -106,7 +106,7 @@ def probes_cost(data: str) -> Row:
         Contender("default probes", "whole_run", {"probes": True, "data": data}),
         Contender("no probes", "whole_run", {"probes": False, "data": data}, goal=1.1),
     )
-    return Row("probes_cost", "s a run of 5 epochs", contenders)
+    return Row("probes_cost", "s a run of 15 epochs, the default", contenders)
 
 
 def shape(name: str, members: int, widths: tuple[int, ...], batch: int) -> Row:

@@ -11,7 +11,7 @@ from mlp_study.training.population import train_population
 from peers.mnist import root
 from peers.ours import PROBES_OFF, composed
 
-EPOCHS = 5
+EPOCHS = 15  # as a run has them where nothing else is asked for
 
 
 def prepare(*, probes: bool, data: str) -> tuple[Callable[[], float], Callable[[], float]]:
