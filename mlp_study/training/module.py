@@ -121,6 +121,8 @@ class PopulationModule(LightningModule):
     @property
     def seconds_in_epoch(self) -> float:
         """Of training, since the epoch began or was taken up again."""
+        if self.device.type == "cuda":  # steps are asked for long before they are done
+            torch.cuda.synchronize(self.device)
         return time.perf_counter() - self._epoch_began
 
     def training_step(self, block: Block, batch_idx: int) -> None:
