@@ -69,9 +69,12 @@ def _reflected(choices: Mapping[int, Sequence[Any]], depth: int = 0) -> list[int
     """Numbers sorted by their choices, each group in the reverse of the order of the one before."""
     if len(choices) < 2 or depth == len(next(iter(choices.values()))):
         return list(choices)
+    groups: dict[Any, dict[int, Sequence[Any]]] = {}
+    for k, own in choices.items():
+        groups.setdefault(own[depth], {})[k] = own
     ordered: list[int] = []
-    for i, value in enumerate(sorted({own[depth] for own in choices.values()})):
-        group = _reflected({k: own for k, own in choices.items() if own[depth] == value}, depth + 1)
+    for i, value in enumerate(sorted(groups)):
+        group = _reflected(groups[value], depth + 1)
         ordered += reversed(group) if i % 2 else group
     return ordered
 

@@ -11,15 +11,13 @@ from mlp_study.training.population import train_population
 from peers.mnist import root
 from peers.ours import PROBES_OFF, composed
 
-EPOCHS = 15  # as a run has them where nothing else is asked for
 
-
-def prepare(*, probes: bool, data: str) -> tuple[Callable[[], float], Callable[[], float]]:
-    """(train one network for ``EPOCHS`` and return the whole run's seconds, its accuracy on the test images).
+def prepare(*, probes: bool, data: str, epochs: int) -> tuple[Callable[[], float], Callable[[], float]]:
+    """(train one network for so many epochs and return the whole run's seconds, its accuracy on the test images).
 
     The whole run, since probes look between its epochs and before and after them.
     """
-    config = RunConfig.from_dict(composed(*([] if probes else PROBES_OFF), data=data, epochs=EPOCHS))
+    config = RunConfig.from_dict(composed(*([] if probes else PROBES_OFF), data=data, epochs=epochs))
     images, accuracies = load(data, root()), [0.0]
 
     def run() -> float:

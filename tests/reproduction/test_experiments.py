@@ -120,7 +120,7 @@ def test_a_file_that_contradicts_itself_is_refused(
     }
     node = {"name": "raw_relu", "title": "t", "source": "s", "question": "q", "variants": {"v": []}, "claims": [{}]}
     node |= change
-    node["claims"] = [{**claim, **part} for part in node["claims"]]  # type: ignore[attr-defined]
+    node["claims"] = [{**claim, **part} for part in node["claims"]]
     monkeypatch.setattr(experiments, "experiment", lambda name: node)
     with pytest.raises(ConfigError, match=message):
         load_experiments("raw_relu")
