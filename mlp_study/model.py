@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import FactoredGradient, Gradient, equal_streams, split
+from mlp_study.factors.factored import equal_streams, split
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
 from mlp_study.factors.losses import LOSSES
 from mlp_study.randomness import derived_seed, generator, hashed_uniform
@@ -28,9 +28,6 @@ from mlp_study.slices import Slice, by_slices, slices_of
 
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1  # torch.nn.BatchNorm1d's: weight of the newest minibatch in the running statistics
-
-
-Trace = list[tuple[Tensor, Tensor]]  # what each layer's product has taken and given
 
 
 class PopulationMLP(nn.Module):
@@ -46,6 +43,7 @@ class PopulationMLP(nn.Module):
     Attributes:
         sizes: of the layers, from the inputs to the classes.
         hidden: the number of hidden layers.
+        fed: ``per_stream``; None where every member has an input stream of its own: its first layer is as the others.
     """
 
     def __init__(
@@ -64,7 +62,7 @@ class PopulationMLP(nn.Module):
         assert all((c.model.widths, c.model.norm) == (model.widths, model.norm) for c in configs), "one shape for all"
         assert sum(self.per_stream) == len(configs), "every member has one input stream"
         shared = len(self.per_stream) < len(configs)
-        self._fed = tuple(self.per_stream) if shared else None  # else the first layer is as the others
+        self.fed = tuple(self.per_stream) if shared else None
         self.sizes = [inputs, *model.widths, classes]
         self.hidden = len(model.widths)
         self.norm = model.norm
@@ -86,7 +84,6 @@ class PopulationMLP(nn.Module):
         )
         self.drops = any(c.model.dropout > 0 for c in configs)
         self._linear = list(zip(self.weights, self.biases, strict=True))  # each step asks, and a ParameterList is slow
-        self._beside_weights = list(self.parameters())[len(self.weights) :]
         assert all(self.count_parameters(k) == self._expected_parameters(k) for k in range(self.K)), "a plain network's"
 
     @property
@@ -137,33 +134,26 @@ class PopulationMLP(nn.Module):
         plain = sum(i * o + o for i, o in pairwise(self.sizes)) + affine * sum(self.sizes[1:-1])
         return plain + self.hidden * len(self._learned_by(k))
 
-    def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None, trace: Trace | None = None) -> Tensor:
+    def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
         """Logits [K, C, B] of one minibatch per input stream.
 
         Args:
             x_GBI: scaled images, one minibatch for each of the G streams.
             keys_K: int64 key of each member's dropout masks in this step; None drops nothing.
-            trace: gets each layer's inputs and outputs; the weights are then constants to autograd, and ``gradients``
-                has theirs.
         """
         a_KIB = x_GBI
         for layer in range(self.hidden):
-            a_KIB = self.activated(layer, self.preactivations(layer, a_KIB, trace), keys_K)
-        return self.product(self.hidden, a_KIB, trace)
+            a_KIB = self.between(layer, self.product(layer, a_KIB), keys_K)
+        return self.product(self.hidden, a_KIB)
 
-    def gradients(self, loss_KB: Tensor, share_KB: Tensor, trace: Trace) -> list[Gradient]:
-        """The gradient of each member's loss, one a parameter; those of weights are not multiplied out.
+    def between(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
+        """What stands between two products: normalization, activation, dropout."""
+        return self.activated(layer, self._normalized(layer, z_KOB), keys_K)
 
-        Args:
-            loss_KB: what came of ``forward``'s logits.
-            share_KB: each image's weight in its member's loss.
-            trace: what ``forward`` has written.
-        """
-        wanted = [*(z_KOB for _, z_KOB in trace), *self._beside_weights]
-        found = torch.autograd.grad(loss_KB, wanted, share_KB, materialize_grads=True)
-        streams = [self._fed, *[None] * self.hidden]
-        slopes = zip(found, trace, streams, strict=False)
-        return [*(FactoredGradient(s, a, fed) for s, (a, _), fed in slopes), *found[len(trace) :]]
+    def parameters_between(self, layer: int) -> list[nn.Parameter]:
+        """What ``between`` learns in a hidden layer."""
+        norms = [self.scales[layer], self.shifts[layer]] if self.norm != "none" else []
+        return [*(p for name, p in self.learned.items() if name.endswith(f"_{layer}")), *norms]
 
     def layerwise(self, x_GBI: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(pre-activation, activation) of each hidden layer, both [K, O, B], without dropout; then the logits twice."""
@@ -175,25 +165,23 @@ class PopulationMLP(nn.Module):
         logits_KCB = self.product(self.hidden, a_KIB)
         yield logits_KCB, logits_KCB
 
-    def preactivations(self, layer: int, a: Tensor, trace: Trace | None = None) -> Tensor:
+    def preactivations(self, layer: int, a: Tensor) -> Tensor:
         """What the layer's activation receives, [K, O, B]."""
-        z_KOB = self.product(layer, a, trace)
-        return self._normalized(layer, z_KOB) if self.norm_in(layer) != "none" else z_KOB
+        return self._normalized(layer, self.product(layer, a))
 
-    def product(self, layer: int, a: Tensor, trace: Trace | None = None) -> Tensor:
-        """Weight x input + bias, [K, O, B]; the first layer's input [G, B, I] is shared by each stream's members."""
-        weight_KOI, bias_KO1 = self._linear[layer]
-        if trace is not None:
-            weight_KOI = weight_KOI.detach()
-            if torch.is_autocast_enabled(a.device.type):  # both products take the inputs: they are rounded once
-                a = a.to(torch.get_autocast_dtype(a.device.type))
-        if layer == 0 and self._fed is None:
-            a = a.mT
-        shared = layer == 0 and self._fed is not None
-        z_KOB = (self._of_streams if shared else torch.baddbmm)(bias_KO1, weight_KOI, a)
-        if trace is not None:
-            trace.append((a, z_KOB))
-        return z_KOB
+    def product(self, layer: int, a: Tensor, weight_KOI: Tensor | None = None) -> Tensor:
+        """Weight x input + bias, [K, O, B].
+
+        Args:
+            layer: from 0; the first one's input [G, B, I] is shared by each stream's members.
+            a: the layer's input.
+            weight_KOI: taken instead of the layer's own.
+        """
+        own_KOI, bias_KO1 = self._linear[layer]
+        weight_KOI = own_KOI if weight_KOI is None else weight_KOI
+        if layer == 0 and self.fed is not None:
+            return self._of_streams(bias_KO1, weight_KOI, a)
+        return torch.baddbmm(bias_KO1, weight_KOI, a.mT if layer == 0 else a)
 
     def _of_streams(self, bias_KO1: Tensor, weight_KOI: Tensor, x_GBI: Tensor) -> Tensor:
         """The first layer where members share their inputs: the units of all that do are one long list."""
@@ -219,6 +207,11 @@ class PopulationMLP(nn.Module):
         del layer
         return self.norm
 
+    def has_bias(self, layer: int) -> bool:
+        """Whether a layer's biases are trained: here all are."""
+        del layer
+        return True
+
     def _activate(self, layer: int, s: Slice, z_mOB: Tensor) -> Tensor:
         fixed = s.alike and not s.entry.learned
         activated: Tensor = s.entry.function(z_mOB, **(s.options if fixed else self.activation_options(s, layer)))
@@ -226,10 +219,8 @@ class PopulationMLP(nn.Module):
 
     def activation_options(self, s: Slice, layer: int) -> dict[str, Any]:
         """The options of a slice's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
-        options = {k: v.to(self.weights[0]) if isinstance(v, Tensor) else v for k, v in s.options.items()}
-        for name in s.entry.learned:
-            options[name] = self.learned[f"{name}_{layer}"][s.members]
-        return options
+        learned = {name: self.learned[f"{name}_{layer}"][s.members] for name in s.entry.learned}
+        return s.options_like(self.weights[0]) | learned
 
     def _dropped(self, layer: int, a_KOB: Tensor, keys_K: Tensor) -> Tensor:
         """Inverted dropout (Srivastava et al. 2014) with each member's own masks and probability."""
@@ -239,6 +230,8 @@ class PopulationMLP(nn.Module):
 
     def _normalized(self, layer: int, z_KOB: Tensor) -> Tensor:
         """Batch normalization (Ioffe and Szegedy 2015) over B or layer normalization (Ba et al. 2016) over O."""
+        if self.norm_in(layer) == "none":
+            return z_KOB
         if self.norm_in(layer) == "layer":
             var_K1B, mean_K1B = torch.var_mean(z_KOB, dim=1, correction=0, keepdim=True)
             z_KOB = (z_KOB - mean_K1B) * torch.rsqrt(var_K1B + NORM_EPS)
@@ -257,16 +250,21 @@ class PopulationMLP(nn.Module):
 
     def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
         """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
-        logits_KCB = logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
-        return by_slices(self.loss_slices, self._loss, logits_KCB, y_KB)
+        return by_slices(self.loss_slices, self._loss, _exact(logits_KCB), y_KB)
 
     @staticmethod
     def _loss(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> Tensor:
-        options = s.options
-        if not s.alike:
-            options = {k: v.to(logits_mCB) if isinstance(v, Tensor) else v for k, v in options.items()}
-        loss_mB: Tensor = s.entry.function(logits_mCB, y_mB, **options)
+        loss_mB: Tensor = s.entry.function(logits_mCB, y_mB, **s.options_like(logits_mCB))
         return loss_mB
+
+    def loss_with_slope(self, logits_KCB: Tensor, y_KB: Tensor) -> tuple[Tensor, Tensor]:
+        """``loss`` and its derivative by the logits, [K, C, B]; neither is differentiable."""
+        return by_slices(self.loss_slices, self._loss_with_slope, _exact(logits_KCB), y_KB)
+
+    @staticmethod
+    def _loss_with_slope(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = s.entry.with_slope(logits_mCB, y_mB, **s.options_like(logits_mCB))
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor with a member axis by name: parameters and running statistics."""
@@ -316,6 +314,11 @@ class PopulationMLP(nn.Module):
             for name, tensor in chosen.tensors().items():
                 tensor.copy_(mine[name].index_select(0, index))
         return chosen.train(self.training)
+
+
+def _exact(logits_KCB: Tensor) -> Tensor:
+    """Half-precision logits as float32."""
+    return logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
 
 
 def _modules(config: RunConfig, sizes: Sequence[int]) -> Iterator[tuple[str, str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mlp_study.config import Choice
+
+Result = TypeVar("Result", Tensor, tuple[Tensor, Tensor])
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Slice:
     def alike(self) -> bool:
         """Whether each option is one for all members."""
         return not any(isinstance(value, Tensor) for value in self.options.values())
+
+    def options_like(self, tensor: Tensor) -> dict[str, Any]:
+        """The options, those that differ between members in a tensor's type and on its device."""
+        if self.alike:
+            return self.options
+        return {key: value.to(tensor) if isinstance(value, Tensor) else value for key, value in self.options.items()}
 
 
 def slices_of(choices: Sequence[Choice], table: Mapping[str, Any]) -> list[Slice]:
@@ -57,13 +65,17 @@ def slices_of(choices: Sequence[Choice], table: Mapping[str, Any]) -> list[Slice
     return found
 
 
-def by_slices(slices: Sequence[Slice], function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """``function(slice, *its part of the tensors)`` of every slice, put together along the member axis."""
+def by_slices(slices: Sequence[Slice], function: Callable[..., Result], *tensors: Tensor) -> Result:
+    """``function(slice, *its part of the tensors)`` of every slice, one tensor or two, put together by members."""
     if len(slices) == 1:
         return function(slices[0], *tensors)
     sizes = [s.stop - s.start for s in slices]
     parts = zip(slices, *(tensor.split(sizes) for tensor in tensors), strict=True)
-    return torch.cat([function(s, *part) for s, *part in parts])
+    found = [function(s, *part) for s, *part in parts]
+    if isinstance(found[0], tuple):
+        first, second = zip(*found, strict=True)
+        return torch.cat(first), torch.cat(second)
+    return torch.cat(found)
 
 
 def stacked(values: Sequence[Any]) -> Any:

@@ -26,6 +26,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("training",),
     ("probes",),
+    ("backprop",),
     ("model", "slices"),
     ("data.module", "data.blocks"),
     ("config", "compose", "targets"),

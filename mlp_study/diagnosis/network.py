@@ -71,6 +71,10 @@ class UserMLP(PopulationMLP):
         choice = self.layers.activations[layer]
         return [Slice(0, self.K, choice.name, ACTIVATIONS[choice.name], dict(choice.options))]
 
+    def has_bias(self, layer: int) -> bool:
+        """Whether the user's layer has biases; those that are not there stay at zero."""
+        return self.layers.linears[layer].bias is not None
+
     def norm_in(self, layer: int) -> str:
         """The user's own; in a network without any, what a cure tries."""
         return self.layers.kinds[layer] if any(self.layers.norms) else self.norm

@@ -57,6 +57,7 @@ class Activation:
         saturated: ``saturated(z, **options)``, True where the unit is stuck at a constant; None if it has no such side.
         options: what it can be given.
         learned: the options that are trained, one number per member and layer, starting from the option's value.
+        slope: ``slope(g_mOB, z_mOB, a_mOB, **options)``: g times f'(z), where a = f(z); None leaves it to autograd.
     """
 
     function: Callable[..., Tensor]
@@ -68,6 +69,7 @@ class Activation:
     saturated: Callable[..., Tensor] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
+    slope: Callable[..., Tensor] | None = None
 
 
 @functools.cache
@@ -97,6 +99,10 @@ def _leaky(z: Tensor, slope: Number) -> Tensor:
     return leaky
 
 
+def _leaky_slope(g: Tensor, z: Tensor, _a: Tensor, slope: Number) -> Tensor:
+    return torch.where(z > 0, g, g * slope)
+
+
 def _mismatched(z: Tensor, slope: Number) -> Tensor:
     leak: Tensor = (slope * z.clamp(max=0)).detach()  # detached: the value leaks, the gradient stays plain ReLU's
     return torch.relu(z) + leak
@@ -105,6 +111,10 @@ def _mismatched(z: Tensor, slope: Number) -> Tensor:
 def _elu(z: Tensor, alpha: Number) -> Tensor:
     elu: Tensor = F.elu(z, alpha) if is_plain(alpha) else torch.where(z > 0, z, alpha * z.clamp(max=0).expm1())
     return elu
+
+
+def _elu_slope(g: Tensor, z: Tensor, a: Tensor, alpha: Number) -> Tensor:
+    return torch.where(z > 0, g, g * (a + alpha))
 
 
 def _celu(z: Tensor, alpha: Number) -> Tensor:
@@ -152,6 +162,7 @@ ACTIVATIONS: Table[Activation] = Table(
             source="the linear network, as a baseline",
             gain=1.0,
             module=lambda: nn.Identity(),
+            slope=lambda g, _z, _a: g,
         ),
         "relu": Activation(
             function=lambda z: torch.relu(z),
@@ -160,6 +171,7 @@ ACTIVATIONS: Table[Activation] = Table(
             gain=math.sqrt(2),
             module=lambda: nn.ReLU(),
             off=_below(0),
+            slope=lambda g, _z, a: torch.ops.aten.threshold_backward(g, a, 0),
         ),
         "leaky_relu": Activation(
             function=_leaky,
@@ -168,6 +180,7 @@ ACTIVATIONS: Table[Activation] = Table(
             gain=math.sqrt(2 / (1 + 0.01**2)),
             module=lambda slope: nn.LeakyReLU(slope),
             options={"slope": Option(0.01, "[0, 1]", "slope for z <= 0")},
+            slope=_leaky_slope,
         ),
         "leaky_relu_mismatched": Activation(
             function=_mismatched,
@@ -212,6 +225,7 @@ ACTIVATIONS: Table[Activation] = Table(
             module=lambda alpha: nn.ELU(alpha),
             saturated=_elu_saturated,
             options={"alpha": Option(1.0, "(0, inf)", "the left side's limit is -alpha")},
+            slope=_elu_slope,
         ),
         "celu": Activation(
             function=_celu,
@@ -240,6 +254,9 @@ ACTIVATIONS: Table[Activation] = Table(
             options={
                 "form": Option("exact", choices=("exact", "tanh"), doc="the normal distribution, or its tanh form")
             },
+            slope=lambda g, z, _a, form: torch.ops.aten.gelu_backward(
+                g, z, approximate="tanh" if form == "tanh" else "none"
+            ),
         ),
         "silu": Activation(
             function=lambda z: F.silu(z),
@@ -248,6 +265,7 @@ ACTIVATIONS: Table[Activation] = Table(
             gain=1.67653,
             module=lambda: nn.SiLU(),
             off=_below(-3.930),
+            slope=lambda g, z, _a: torch.ops.aten.silu_backward(g, z),
         ),
         "mish": Activation(
             function=lambda z: F.mish(z),
@@ -288,6 +306,7 @@ ACTIVATIONS: Table[Activation] = Table(
             gain=5 / 3,
             module=lambda: nn.Tanh(),
             saturated=_outside(_TANH_EDGE),
+            slope=lambda g, _z, a: torch.ops.aten.tanh_backward(g, a),
         ),
         "hardtanh": Activation(
             function=lambda z: F.hardtanh(z),
@@ -304,6 +323,7 @@ ACTIVATIONS: Table[Activation] = Table(
             gain=1.0,
             module=lambda: nn.Sigmoid(),
             saturated=_outside(2 * _TANH_EDGE),  # sigmoid(z) = (1 + tanh(z / 2)) / 2
+            slope=lambda g, _z, a: torch.ops.aten.sigmoid_backward(g, a),
         ),
         "hardsigmoid": Activation(
             function=lambda z: F.relu6(z + 3) / 6,  # F.hardsigmoid has no second derivative, which sharpness needs

@@ -58,6 +58,9 @@ class FactoredGradient:
         if not is_plain(beta):
             target_mOI.mul_(beta)
             beta = 1.0
+        if self.per_stream is None and self.slope_mOB.dtype == target_mOI.dtype:
+            target_mOI.baddbmm_(self.slope_mOB, self.inputs.mT, beta=beta, alpha=alpha)
+            return
         factors = self._factors()
         target_RI = target_mOI.view(-1, target_mOI.shape[2])  # all units in one list
         targets = split(target_RI, [left.shape[0] * left.shape[1] for left, _ in factors])

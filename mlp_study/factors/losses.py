@@ -37,6 +37,8 @@ class Loss:
         options: what it can be given.
         plateau: ``plateau(**options)``: the loss of an example on which the network is confidently wrong and gets no
             gradient any more; None where the gradient never vanishes there.
+        formula: ``f(logits_KCB, labels_KB, **options) -> (loss_KB, slope_KCB)``, where the derivative by the logits is
+            so simple that it is faster written out than left to autograd; None leaves it to autograd.
     """
 
     function: Callable[..., Tensor]
@@ -44,6 +46,17 @@ class Loss:
     source: str
     options: Mapping[str, Option] = field(default_factory=dict)
     plateau: Callable[..., float | None] = lambda **_: None
+    formula: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def with_slope(self, logits_KCB: Tensor, labels_KB: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        """The loss of each example, [K, B], and its derivative by the logits, [K, C, B], which have no graph."""
+        if self.formula is not None:
+            return self.formula(logits_KCB, labels_KB, **options)
+        with torch.enable_grad():
+            logits_KCB = logits_KCB.detach().requires_grad_()
+            loss_KB = self.function(logits_KCB, labels_KB, **options)
+        [slope_KCB] = torch.autograd.grad(loss_KB, logits_KCB, torch.ones_like(loss_KB))
+        return loss_KB.detach(), slope_KCB
 
     def module(self, **options: Any) -> nn.Module:
         """The mean loss as a plain module: (logits_BC, labels_B) -> scalar, with one member's options."""
@@ -91,6 +104,25 @@ def _cross_entropy(logits_KCB: Tensor, labels_KB: Tensor, label_smoothing: Numbe
         return F.cross_entropy(logits_KCB, labels_KB, reduction="none", label_smoothing=label_smoothing)
     every_KCB = -F.log_softmax(logits_KCB, dim=1)
     return _smoothed(_of_label(every_KCB, labels_KB), every_KCB, label_smoothing)
+
+
+@functools.cache
+def _minus_one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(-1.0, dtype=dtype, device=device)
+
+
+def _cross_entropy_formula(
+    logits_KCB: Tensor, labels_KB: Tensor, label_smoothing: Number = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The derivative is p minus the smoothed label."""
+    log_p_KCB, labels_K1B = logits_KCB.log_softmax(1), labels_KB.unsqueeze(1)
+    loss_KB = log_p_KCB.gather(1, labels_K1B).squeeze(1).neg_()
+    if is_plain(label_smoothing) and label_smoothing == 0:
+        minus_one = _minus_one(logits_KCB.dtype, logits_KCB.device).expand(labels_K1B.shape)
+        return loss_KB, log_p_KCB.exp_().scatter_add_(1, labels_K1B, minus_one)
+    loss_KB = _smoothed(loss_KB, -log_p_KCB, label_smoothing)
+    target_KCB = (1 - label_smoothing) * _one_hot(logits_KCB, labels_KB) + label_smoothing / logits_KCB.shape[1]
+    return loss_KB, log_p_KCB.exp_() - target_KCB
 
 
 def _clipped_cross_entropy(
@@ -144,6 +176,7 @@ LOSSES: Table[Loss] = Table(
             doc="-ln softmax(logits)[label], from the logits: never clipped",
             source="torch.nn.functional.cross_entropy; Keras on TensorFlow, which goes back to the logits",
             options={"label_smoothing": _SMOOTHING},
+            formula=_cross_entropy_formula,
         ),
         "clipped_cross_entropy": Loss(
             function=_clipped_cross_entropy,

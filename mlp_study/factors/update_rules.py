@@ -58,7 +58,12 @@ def _is_zero(value: Number) -> bool:
 
 
 def _decay(p: Tensor, g: Gradient, h: Hyper) -> Gradient:
-    """The two decays, first thing in every update; returns the gradient with the penalty's part."""
+    """The two decays, first thing in every update; returns the gradient with the penalty's part.
+
+    ``h["decays"]`` is False where it is known that both are zero.
+    """
+    if not h.get("decays", True):
+        return g
     if not _is_zero(h["l2"]):
         g = multiplied_out(g, p.dtype)
         _add_scaled(g, p, h["l2"])

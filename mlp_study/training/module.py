@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlp_study.backprop import Backprop
 from mlp_study.data.blocks import Block, Feed
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
 from mlp_study.factors.factored import Gradient, cleared, summed
 from mlp_study.lightning import LightningModule
-from mlp_study.model import PopulationMLP, Trace
+from mlp_study.model import PopulationMLP
 from mlp_study.randomness import derived_seed, from_image
 from mlp_study.training.account import Frozen, Tally
 from mlp_study.training.checkpoint import read_checkpoint
@@ -81,8 +82,10 @@ class PopulationModule(LightningModule):
 
     def _prepare(self) -> None:
         """What follows from the members that are live now."""
+        self.backprop = Backprop(self.mlp)
         self.updates = Updates(self.mlp, self.total_steps)
-        self.keys_K = torch.tensor([derived_seed(c.seed, "dropout") for c in self.mlp.configs])
+        keys = [derived_seed(c.seed, "dropout") for c in self.mlp.configs]
+        self.keys_K = torch.tensor(keys, device=self.device)
 
     def model(self, k: int) -> torch.nn.Sequential:
         """Member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
@@ -104,8 +107,7 @@ class PopulationModule(LightningModule):
         """The device is known now: images, keys and state follow the weights to it (Lightning hook)."""
         self.trained_on = self.device
         self.feed.to(self.device)
-        self.keys_K = self.keys_K.to(self.device)
-        self.updates = Updates(self.mlp, self.total_steps)
+        self._prepare()
         if self.resume_from is not None:
             read_checkpoint(self.resume_from, self)
             if self.epochs_done:  # within the first epoch the Trainer goes on with the iterator that it has
@@ -125,6 +127,7 @@ class PopulationModule(LightningModule):
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - self._epoch_began
 
+    @torch.no_grad()
     def training_step(self, block: Block, batch_idx: int) -> None:
         """One block: S minibatches, S updates (Lightning hook)."""
         steps = block.index_RSB.shape[1]
@@ -191,15 +194,13 @@ class PopulationModule(LightningModule):
         keys_K = self.keys_K + derived_seed(self.updates.step_count, "step") if self.mlp.drops else None
         seen = 0
         for x_GBI, y_KB in chunks:
-            trace: Trace = []
-            logits_KCB = self.mlp(x_GBI, None if keys_K is None else from_image(keys_K, seen), trace)
+            logits_KCB = self.backprop.forth(x_GBI, None if keys_K is None else from_image(keys_K, seen))
             seen += y_KB.shape[1]
-            loss_KB = self.mlp.loss(logits_KCB, y_KB)
-            share_KB = torch.full_like(loss_KB, 1 / count)  # of an image in its member's mean loss
-            gradients = self.mlp.gradients(loss_KB, share_KB, trace)
+            loss_KB, slope_KCB = self.mlp.loss_with_slope(logits_KCB, y_KB)
+            gradients = self.backprop.back(slope_KCB.div_(count))  # of the member's mean loss
             total = summed(total, gradients, self.mlp.weights[0].dtype) if total else gradients
-            hits_K = (predicted(logits_KCB.detach()) == y_KB).sum(1)
-            part_K = loss_KB.detach().sum(1) / count
+            hits_K = (predicted(logits_KCB) == y_KB).sum(1)
+            part_K = loss_KB.sum(1) / count
             loss_K = part_K if loss_K is None else loss_K + part_K
             correct_K = hits_K if correct_K is None else correct_K + hits_K
         assert loss_K is not None
@@ -241,12 +242,11 @@ class PopulationModule(LightningModule):
     def compact(self) -> None:
         """Close the gaps that frozen members have left."""
         keep = self.active_places()
-        old_mlp, old_updates, device = self.mlp, self.updates, self.device
+        old_mlp, old_updates = self.mlp, self.updates
         self.live = [self.live[place] for place in keep]
         self.data.select(self.live)
         self.mlp = old_mlp.select(keep, self.feed.per_stream)
         self._prepare()
-        self.keys_K = self.keys_K.to(device)
         self.updates.take(old_updates, keep)
 
     def whole(self) -> PopulationMLP:

@@ -14,6 +14,8 @@ from mlp_study.factors.schedules import SCHEDULES
 from mlp_study.model import PopulationMLP
 from mlp_study.slices import Slice, slices_of
 
+DECAYS = ("l2", "weight_decay")
+
 
 class Updates:
     """The optimizers' state and rules.
@@ -35,7 +37,8 @@ class Updates:
         ]
         like = self.parameters[0]
         self.numbers = [
-            {k: v.to(like) if isinstance(v, Tensor) else v for k, v in s.options.items()} for s in self.slices
+            {**s.options_like(like), "decays": any(isinstance(x, Tensor) or x != 0 for x in map(s.options.get, DECAYS))}
+            for s in self.slices
         ]
         for s in self.slices:
             check_layers(s.name, [(w.shape[1], w.shape[2]) for w in mlp.weights])
@@ -77,7 +80,6 @@ class Updates:
         rates_Sm11 = (torch.as_tensor(lr, dtype=torch.float64).view(-1, 1) * factor_mS).T[:, :, None, None]
         return list(rates_Sm11.to(self.parameters[0]))
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Gradient]) -> None:
         """Apply one minibatch's gradients (one a parameter, [K, ...]; they may be overwritten)."""
         self.step_count += 1
