@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mlp_study.factors.factored import FactoredGradient, Gradient
 from mlp_study.model import PopulationMLP
-from mlp_study.slices import Slice, by_slices
+from mlp_study.slices import joined, parts_of
 
 
 class Backprop:
@@ -32,11 +32,12 @@ class Backprop:
         self._all_weights = list(mlp.weights)  # a ParameterList is slow to ask, and each step asks
         self._beside = list(mlp.parameters())[2 * len(mlp.weights) :]
         self._has_bias = [mlp.has_bias(layer) for layer in range(len(mlp.weights))]
-        slices = [s for layer in range(mlp.hidden) for s in mlp.slices_in(layer)]
-        self._plain = all(s.entry.slope is not None for s in slices) and not mlp.drops and not self._beside
+        self._slices = [mlp.slices_in(layer) for layer in range(mlp.hidden)]
+        formulas = all(s.entry.slope is not None for slices in self._slices for s in slices)
+        self._plain = formulas and not mlp.drops and not self._beside
         self._inputs: list[Tensor] = []  # of each product
         self._weights: list[Tensor] = []  # in the products' precision
-        self._ends: list[tuple[Tensor, Tensor]] = []  # of what stands between two products: what it took and gave
+        self._ends: list[list[tuple[Tensor, Tensor]]] = []  # what each part between two products took and gave
 
     def forth(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
         """The logits [K, C, B]; arguments as ``PopulationMLP.forward`` takes them."""
@@ -55,12 +56,14 @@ class Backprop:
 
     def _between(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         if self._plain:
-            a_KOB = self.mlp.activated(layer, z_KOB, None)
-            self._ends.append((z_KOB, a_KOB))
-            return a_KOB
+            ends: list[tuple[Tensor, Tensor]] = []
+            for s, z_mOB in zip(self._slices[layer], parts_of(self._slices[layer], z_KOB), strict=True):
+                ends.append((z_mOB, s.entry.function(z_mOB, **s.options_like(z_mOB))))
+            self._ends.append(ends)
+            return joined([a_mOB for _, a_mOB in ends])
         with torch.enable_grad():
             a_KOB = self.mlp.between(layer, z_KOB.requires_grad_(), keys_K)
-        self._ends.append((z_KOB, a_KOB))
+        self._ends.append([(z_KOB, a_KOB)])
         return a_KOB.detach()
 
     def back(self, slope_KCB: Tensor) -> list[Gradient]:
@@ -88,16 +91,13 @@ class Backprop:
 
     def _through(self, layer: int, slope_KOB: Tensor, found: dict[int, Tensor]) -> Tensor:
         """The slope before what stands between two products; what that learns gets its gradients into ``found``."""
-        z_KOB, a_KOB = self._ends[layer]
+        ends, slices = self._ends[layer], self._slices[layer]
         if self._plain:
-            return by_slices(self.mlp.slices_in(layer), _slope, slope_KOB, z_KOB, a_KOB)
+            of_slices = zip(slices, parts_of(slices, slope_KOB), ends, strict=True)
+            return joined([s.entry.slope(g_mOB, *end, **s.options_like(g_mOB)) for s, g_mOB, end in of_slices])
+        [(z_KOB, a_KOB)] = ends
         own = self.mlp.parameters_between(layer)
         slope_KOB = slope_KOB.to(a_KOB.dtype)
         slope_KOB, *of_own = torch.autograd.grad(a_KOB, [z_KOB, *own], slope_KOB, materialize_grads=True)
         found |= {id(p): g for p, g in zip(own, of_own, strict=True)}
         return slope_KOB
-
-
-def _slope(s: Slice, slope_mOB: Tensor, z_mOB: Tensor, a_mOB: Tensor) -> Tensor:
-    before: Tensor = s.entry.slope(slope_mOB, z_mOB, a_mOB, **s.options_like(z_mOB))
-    return before

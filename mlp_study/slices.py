@@ -36,7 +36,7 @@ class Slice:
         return not any(isinstance(value, Tensor) for value in self.options.values())
 
     def options_like(self, tensor: Tensor) -> dict[str, Any]:
-        """The options, those that differ between members in a tensor's type and on its device."""
+        """The options; those that differ between members in a tensor's type and on its device."""
         if self.alike:
             return self.options
         return {key: value.to(tensor) if isinstance(value, Tensor) else value for key, value in self.options.items()}
@@ -69,13 +69,21 @@ def by_slices(slices: Sequence[Slice], function: Callable[..., Result], *tensors
     """``function(slice, *its part of the tensors)`` of every slice, one tensor or two, put together by members."""
     if len(slices) == 1:
         return function(slices[0], *tensors)
-    sizes = [s.stop - s.start for s in slices]
-    parts = zip(slices, *(tensor.split(sizes) for tensor in tensors), strict=True)
-    found = [function(s, *part) for s, *part in parts]
+    found = [function(s, *part) for s, *part in zip(slices, *(parts_of(slices, t) for t in tensors), strict=True)]
     if isinstance(found[0], tuple):
         first, second = zip(*found, strict=True)
-        return torch.cat(first), torch.cat(second)
-    return torch.cat(found)
+        return joined(first), joined(second)
+    return joined(found)
+
+
+def parts_of(slices: Sequence[Slice], tensor: Tensor) -> Sequence[Tensor]:
+    """Each slice's part of a tensor."""
+    return torch.split_with_sizes(tensor, [s.stop - s.start for s in slices]) if len(slices) > 1 else [tensor]
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The slices' tensors put together along the member axis."""
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def stacked(values: Sequence[Any]) -> Any:

@@ -109,7 +109,7 @@ def equal_streams(per_stream: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[i
 
 def split(tensor: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
     """Neighbours along the first axis; a slice of all is an operation all the same."""
-    return tensor.split(list(sizes)) if len(sizes) > 1 else [tensor]
+    return torch.split_with_sizes(tensor, list(sizes)) if len(sizes) > 1 else [tensor]
 
 
 def multiplied_out(gradient: Gradient, dtype: torch.dtype) -> Tensor:

@@ -7,12 +7,13 @@ two rules that only add gradients up, ``sgd`` and ``momentum``, take a g that is
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
+from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out, split
 from mlp_study.factors.table import is_plain, lazy_module
 
 if TYPE_CHECKING:
@@ -136,17 +137,24 @@ def _adam_step(p: Tensor, g: Tensor, mean: Tensor, square: Tensor, step: int, nu
 
 def _adam_fused(tensors: list[Tensor], step: int, numbers: list[Number]) -> None:
     """``tensors`` are p, g, mean and square."""
-    count, steps = len(tensors[0]), [torch.tensor(float(step))]
-    of_members = zip(*([x] * count if is_plain(x) else x.flatten().tolist() for x in numbers), strict=True)
-    start = 0
-    for (lr, beta1, beta2, eps), run in itertools.groupby(of_members):
-        stop = start + len(list(run))
-        p, g, mean, square = ([tensor[start:stop]] for tensor in tensors)
+    if all(is_plain(x) for x in numbers):
+        runs = [(numbers, tensors)]
+    else:
+        count = len(tensors[0])
+        of_members = zip(*([x] * count if is_plain(x) else x.flatten().tolist() for x in numbers), strict=True)
+        alike = [(list(own), len(list(run))) for own, run in itertools.groupby(of_members)]
+        parts = zip(*(split(tensor, [length for _, length in alike]) for tensor in tensors), strict=True)
+        runs = [(own, list(part)) for (own, _), part in zip(alike, parts, strict=True)]
+    for (lr, beta1, beta2, eps), (p, g, mean, square) in runs:
         torch._fused_adam_(
-            p, g, mean, square, [], steps,
+            [p], [g], [mean], [square], [], [_as_tensor(step)],
             lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, amsgrad=False, maximize=False,
         )  # fmt: skip
-        start = stop
+
+
+@functools.lru_cache(maxsize=1)  # every parameter of every slice asks for the same one
+def _as_tensor(step: int) -> Tensor:
+    return torch.tensor(float(step))
 
 
 def nadam(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
+from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out, split
 from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
 from mlp_study.factors.schedules import SCHEDULES
 from mlp_study.model import PopulationMLP
@@ -31,9 +31,10 @@ class Updates:
         self.step_count = 0
         configs = mlp.configs
         self.slices = slices_of([c.optimizer for c in configs], OPTIMIZERS)
+        self._own = [[p.detach()[s.members] for p in self.parameters] for s in self.slices]  # views
         self.state = [
-            [{name: torch.zeros_like(p[s.members]) for name in s.entry.state} for p in self.parameters]
-            for s in self.slices
+            [{name: torch.zeros_like(p) for name in s.entry.state} for p in own]
+            for s, own in zip(self.slices, self._own, strict=True)
         ]
         like = self.parameters[0]
         self.numbers = [
@@ -86,14 +87,21 @@ class Updates:
         mixed = gradients[0].dtype != self.parameters[0].dtype  # a product adds itself to its own type only
         if mixed or not self._factored:
             gradients = [multiplied_out(g, p.dtype) for g, p in zip(gradients, self.parameters, strict=True)]
-        whole = len(self.slices) == 1
-        for i, (s, numbers, state) in enumerate(zip(self.slices, self.numbers, self.state, strict=True)):
-            mine = list(gradients) if whole else [_of(g, s.members) for g in gradients]
+        by_slice = [gradients] if len(self.slices) == 1 else zip(*map(self._split, gradients), strict=True)
+        of_slices = zip(self.slices, self._own, self.numbers, self.state, by_slice, strict=True)
+        for i, (s, parameters, h, state, mine) in enumerate(of_slices):
             if (limits := self.clips[i]) is not None:
                 clip_gradients(mine, *limits)
-            h = {**numbers, "lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else numbers
-            for p, g, buffers in zip(self.parameters, mine, state, strict=True):
-                s.entry.update(p if whole else p[s.members], g, buffers, self.step_count, h)
+            if self.scheduled:
+                h = {**h, "lr": self._rates[i][self.step_count - 1 - self._first]}  # noqa: PLW2901
+            for p, g, buffers in zip(parameters, mine, state, strict=True):
+                s.entry.update(p, g, buffers, self.step_count, h)
+
+    def _split(self, gradient: Gradient) -> Sequence[Gradient]:
+        """Each slice's part."""
+        if isinstance(gradient, FactoredGradient):
+            return [gradient.of(s.members) for s in self.slices]
+        return split(gradient, [s.stop - s.start for s in self.slices])
 
     def tensors(self) -> dict[str, Tensor]:
         """Every state tensor by name, for a checkpoint: ``slice.parameter.buffer``."""
@@ -128,7 +136,3 @@ class Updates:
             if s.start <= k < s.stop:
                 return [{name: tensor[k - s.start] for name, tensor in buffers.items()} for buffers in state]
         raise IndexError(f"member {k} of {self.slices[-1].stop}")
-
-
-def _of(gradient: Gradient, members: slice) -> Gradient:
-    return gradient.of(members) if isinstance(gradient, FactoredGradient) else gradient[members]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from statistics import mean
 from typing import Any
 
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
-from mlp_study.data.images import load
-from mlp_study.sweep.plan import Cell, grouped
+from mlp_study.data.images import ImageSet, load
+from mlp_study.sweep.plan import Cell, Crew, Population, grouped
 from mlp_study.training.population import train_population
+from mlp_study.workers import Pool, Tell
 from peers.mnist import BATCH, IMAGES, LEARNING_RATE, WIDTH, root
 
 RECIPE = (
@@ -64,6 +70,7 @@ def prepare(
     mixed: bool | None = None,
     activations: int = 3,
     seeds: int = 5,
+    processes: int = 1,
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """(train one epoch and return its training part's seconds for each member, mean accuracy on the test images).
 
@@ -75,19 +82,47 @@ def prepare(
         mixed: if given, the members of ``grid`` are trained instead.
         activations: of that grid.
         seeds: of that grid.
+        processes: beyond one, populations are trained by so many that divide the cores, as in a sweep, and the seconds
+            are those of the process that trains longest.
     """
     more = (*PROBES_OFF, f"data.limit={images}", *more)  # probes are not in what is timed
     wanted = configs(members, *more, shared=shared) if mixed is None else grid(activations, seeds, *more, mixed=mixed)
     cells = [Cell(config.run_id, config, ()) for config in wanted]
-    plan = grouped(tuple(cell.run_id for cell in cells), cells)
-    loaded, accuracies = load("mnist", root()), [0.0]
+    plan = grouped(tuple(cell.run_id for cell in cells), cells, Crew(processes))
+    accuracies: list[float] = []
+    loaded = load("mnist", root())
 
     def epoch() -> float:
-        seconds, accuracies[:] = 0.0, []
-        for population in plan.populations:
-            results = train_population([cell.config for cell in population.cells], images=loaded)
-            accuracies.extend(result.metrics["test/accuracy"] for result in results)
-            seconds += results[0].curves[-1]["seconds"]
-        return seconds / len(cells)
+        spent: dict[int, float] = defaultdict(float)
+        accuracies.clear()
+
+        def ended(_: Population, answer: tuple[int, float, list[float]]) -> None:
+            process, seconds, found = answer
+            spent[process] += seconds
+            accuracies.extend(found)
+
+        if processes > 1:
+            begin = partial(_begun, time.perf_counter is time.process_time)
+            pool: Pool[Population] = Pool(begin, processes, died=lambda *_: (), raise_if_asked=lambda: None)
+            pool.run(sorted(plan.populations, key=lambda population: -population.work), ended)
+        else:
+            for population in plan.populations:
+                ended(population, _trained(population, loaded))
+        return max(spent.values()) / len(cells)
 
     return epoch, lambda: mean(accuracies)
+
+
+def _trained(population: Population, images: ImageSet) -> tuple[int, float, list[float]]:
+    """(Process, seconds of the epoch's training part, test accuracies)."""
+    results = train_population([cell.config for cell in population.cells], images=images)
+    return os.getpid(), results[0].curves[-1]["seconds"], [result.metrics["test/accuracy"] for result in results]
+
+
+@contextlib.contextmanager
+def _begun(cpu: bool, tell: Tell) -> Iterator[Callable[[Population], tuple[int, float, list[float]]]]:
+    """A worker of a pool; it counts processor time if ``cpu``."""
+    if cpu:
+        time.perf_counter = time.process_time
+    loaded = load("mnist", root())
+    yield lambda population: _trained(population, loaded)

@@ -122,9 +122,12 @@ def shape(name: str, members: int, widths: tuple[int, ...], batch: int) -> Row:
     return Row(f"shape_{name}", f"s per epoch of {PART:,} images and member", contenders)
 
 
-def mixed(activations: int, seeds: int, goal: float) -> Row:
-    """A grid of 180 members against as many that differ in their learning rate only."""
-    alike = {"activations": activations, "seeds": seeds, "images": PART}
+def mixed(activations: int, seeds: int, goal: float, processes: int = 2) -> Row:
+    """A grid of 180 members against as many that differ in their learning rate only.
+
+    With two processes as a sweep on two cores trains them: one thread each.
+    """
+    alike = {"activations": activations, "seeds": seeds, "images": QUICK_IMAGES, "processes": processes}
     contenders = (
         Contender(
             f"{activations} activations x 4 scales x 3 optimizers x {seeds} seeds", "ours", {**alike, "mixed": True}
@@ -132,7 +135,8 @@ def mixed(activations: int, seeds: int, goal: float) -> Row:
         Contender(f"180 alike, {seeds} seeds", "ours", {**alike, "mixed": False}, goal=goal),
     )
     name = "mixed_180" if activations == 3 else f"mixed_180_of_{activations}_activations"
-    return Row(name, f"s per epoch of {PART:,} images and member", contenders)
+    name += "_in_one_process" if processes == 1 else ""
+    return Row(name, f"s per epoch of {QUICK_IMAGES:,} images and member", contenders)
 
 
 def foretold(grid: str) -> Row:
@@ -220,6 +224,7 @@ ROWS = (
     ),
     mixed(3, seeds=5, goal=1.2),
     mixed(5, seeds=3, goal=1.3),
+    mixed(3, seeds=5, goal=1.2, processes=1),
     Row(
         "bf16",
         "s per epoch and member",
