@@ -185,12 +185,18 @@ class PopulationMLP(nn.Module):
 
     def _of_streams(self, bias_KO1: Tensor, weight_KOI: Tensor, x_GBI: Tensor) -> Tensor:
         """The first layer where members share their inputs: the units of all that do are one long list."""
-        (_, O, I), B = weight_KOI.shape, x_GBI.shape[1]
+        (K, O, I), B = weight_KOI.shape, x_GBI.shape[1]
         members, streams = equal_streams(tuple(self.per_stream))
         pieces = zip(split(bias_KO1, members), split(weight_KOI, members), split(x_GBI.mT, streams), strict=True)
-        long = [torch.baddbmm(b.view(len(x), -1, 1), w.view(len(x), -1, I), x) for b, w, x in pieces]
-        z_KOB = [z.view(-1, O, B) for z in long]
-        return torch.cat(z_KOB) if len(z_KOB) > 1 else z_KOB[0]
+        long = [(b.view(len(x), -1, 1), w.view(len(x), -1, I), x) for b, w, x in pieces]
+        if len(long) == 1:
+            return torch.baddbmm(*long[0]).view(K, O, B)
+        if torch.is_grad_enabled():
+            return torch.cat([torch.baddbmm(*piece).view(-1, O, B) for piece in long])
+        z_KOB = weight_KOI.new_empty(K, O, B)
+        for z_mOB, (b, w, x) in zip(split(z_KOB, members), long, strict=True):
+            torch.baddbmm(b.to(w.dtype), w, x, out=z_mOB.view(len(x), -1, B))
+        return z_KOB
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         """Each slice of members through its own activation, then dropout."""

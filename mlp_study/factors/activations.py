@@ -114,6 +114,9 @@ def _elu(z: Tensor, alpha: Number) -> Tensor:
 
 
 def _elu_slope(g: Tensor, z: Tensor, a: Tensor, alpha: Number) -> Tensor:
+    if is_plain(alpha):
+        slope: Tensor = torch.ops.aten.elu_backward(g, alpha, 1, 1, True, a)
+        return slope
     return torch.where(z > 0, g, g * (a + alpha))
 
 

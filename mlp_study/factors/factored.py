@@ -45,9 +45,14 @@ class FactoredGradient:
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """Multiplied out, [m, O, I]."""
-        O = self.slope_mOB.shape[1]
-        parts = [torch.bmm(left, right).view(-1, O, right.shape[2]) for left, right in self._factors()]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(dtype)
+        factors, (m, O, _) = self._factors(), self.slope_mOB.shape
+        if len(factors) == 1:
+            [(left, right)] = factors
+            return torch.bmm(left, right).view(m, O, -1).to(dtype)
+        whole = self.slope_mOB.new_empty(m, O, factors[0][1].shape[2])
+        for out, (left, right) in zip(_rows(whole, factors), factors, strict=True):
+            torch.bmm(left, right, out=out)
+        return whole.to(dtype)
 
     def scaled(self, by_m11: Tensor) -> FactoredGradient:
         """The gradient times one number a member: times the smaller factor."""
@@ -62,10 +67,7 @@ class FactoredGradient:
             target_mOI.baddbmm_(self.slope_mOB, self.inputs.mT, beta=beta, alpha=alpha)
             return
         factors = self._factors()
-        target_RI = target_mOI.view(-1, target_mOI.shape[2])  # all units in one list
-        targets = split(target_RI, [left.shape[0] * left.shape[1] for left, _ in factors])
-        for rows_RI, (left, right) in zip(targets, factors, strict=True):
-            target = rows_RI.view(left.shape[0], left.shape[1], -1)
+        for target, (left, right) in zip(_rows(target_mOI, factors), factors, strict=True):
             if left.dtype == right.dtype == target.dtype:
                 target.baddbmm_(left, right, beta=beta, alpha=alpha)
             else:  # in mixed precision the product is the lower one's
@@ -94,6 +96,13 @@ class FactoredGradient:
         members, streams = equal_streams(self.per_stream)
         pieces = zip(split(self.slope_mOB, members), split(self.inputs, streams), strict=True)
         return [(s_nOB.reshape(x_nBI.shape[0], -1, s_nOB.shape[2]), x_nBI) for s_nOB, x_nBI in pieces]
+
+
+def _rows(whole_mOI: Tensor, factors: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Views of all members' units, [n, rows, I] for each pair of factors."""
+    counts = [left.shape[0] * left.shape[1] for left, _ in factors]
+    parts = split(whole_mOI.view(-1, whole_mOI.shape[2]), counts)
+    return [part.view(left.shape[0], left.shape[1], -1) for part, (left, _) in zip(parts, factors, strict=True)]
 
 
 @lru_cache(maxsize=256)  # a training step asks again and again
