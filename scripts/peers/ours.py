@@ -50,15 +50,29 @@ def configs(members: int, *more: str, shared: bool) -> list[RunConfig]:
     return built
 
 
-def grid(activations: int, seeds: int, *more: str, mixed: bool) -> list[RunConfig]:
-    """So many activations x 4 scales x 3 optimizers x so many seeds, or all alike but for the cells' learning rates."""
+def grid(activations: int, seeds: int, *more: str, kind: str) -> list[list[RunConfig]]:
+    """So many activations x 4 scales x 3 optimizers x so many seeds, in groups that train apart.
+
+    Args:
+        activations: so many of ``ACTIVATIONS``.
+        seeds: of each cell.
+        more: further overrides.
+        kind: ``mixed``: the grid, together; ``alike``: as many that differ in their learning rates only, by less than
+            is of use; ``apart``: the same, a third by each optimizer, which do not train together.
+    """
     cells = product(ACTIVATIONS[:activations], SCALES, OPTIMIZERS)
-    built = []
+    groups: dict[str, list[RunConfig]] = defaultdict(list)
     for k, (activation, scale, optimizer) in enumerate(cells):
-        chosen = [f"activation={activation}", f"data.scale={scale}", f"optimizer={optimizer}"] if mixed else []
+        chosen = {
+            "mixed": [f"activation={activation}", f"data.scale={scale}", f"optimizer={optimizer}"],
+            "alike": [],
+            "apart": [f"optimizer={optimizer}"],
+        }[kind]
         values = composed(*more, *chosen, f"optimizer.lr={0.001 * (1 + k / 1000)}")
-        built += [RunConfig.from_dict({**values, "seed": seed}) for seed in range(seeds)]
-    return built
+        groups[optimizer if kind == "apart" else ""] += [
+            RunConfig.from_dict({**values, "seed": seed}) for seed in range(seeds)
+        ]
+    return list(groups.values())
 
 
 def prepare(
@@ -67,7 +81,7 @@ def prepare(
     shared: bool = True,
     more: Sequence[str] = (),
     images: int = IMAGES,
-    mixed: bool | None = None,
+    kind: str = "",
     activations: int = 3,
     seeds: int = 5,
     processes: int = 1,
@@ -79,16 +93,19 @@ def prepare(
         shared: whether members see the same minibatches.
         more: further overrides.
         images: of an epoch.
-        mixed: if given, the members of ``grid`` are trained instead.
+        kind: if given, the members of that ``grid`` are trained instead.
         activations: of that grid.
         seeds: of that grid.
         processes: beyond one, populations are trained by so many that divide the cores, as in a sweep, and the seconds
             are those of the process that trains longest.
     """
     more = (*PROBES_OFF, f"data.limit={images}", *more)  # probes are not in what is timed
-    wanted = configs(members, *more, shared=shared) if mixed is None else grid(activations, seeds, *more, mixed=mixed)
-    cells = [Cell(config.run_id, config, ()) for config in wanted]
-    plan = grouped(tuple(cell.run_id for cell in cells), cells, Crew(processes))
+    groups = grid(activations, seeds, *more, kind=kind) if kind else [configs(members, *more, shared=shared)]
+    populations: list[Population] = []
+    for group in groups:
+        cells = [Cell(config.run_id, config, ()) for config in group]
+        populations += grouped(tuple(cell.run_id for cell in cells), cells, Crew(processes)).populations
+    count = sum(map(len, groups))
     accuracies: list[float] = []
     loaded = load("mnist", root())
 
@@ -104,11 +121,11 @@ def prepare(
         if processes > 1:
             begin = partial(_begun, time.perf_counter is time.process_time)
             pool: Pool[Population] = Pool(begin, processes, died=lambda *_: (), raise_if_asked=lambda: None)
-            pool.run(sorted(plan.populations, key=lambda population: -population.work), ended)
+            pool.run(sorted(populations, key=lambda population: -population.work), ended)
         else:
-            for population in plan.populations:
+            for population in populations:
                 ended(population, _trained(population, loaded))
-        return max(spent.values()) / len(cells)
+        return max(spent.values()) / count
 
     return epoch, lambda: mean(accuracies)
 

@@ -123,16 +123,17 @@ def shape(name: str, members: int, widths: tuple[int, ...], batch: int) -> Row:
 
 
 def mixed(activations: int, seeds: int, goal: float, processes: int = 2) -> Row:
-    """A grid of 180 members against as many that differ in their learning rate only.
+    """A grid of 180 members against as many alike: by the cheapest rule, and by the grid's own rules, unmixed.
 
     With two processes as a sweep on two cores trains them: one thread each.
     """
-    alike = {"activations": activations, "seeds": seeds, "images": QUICK_IMAGES, "processes": processes}
+    about = {"activations": activations, "seeds": seeds, "images": QUICK_IMAGES, "processes": processes}
     contenders = (
         Contender(
-            f"{activations} activations x 4 scales x 3 optimizers x {seeds} seeds", "ours", {**alike, "mixed": True}
+            f"{activations} activations x 4 scales x 3 optimizers x {seeds} seeds", "ours", {**about, "kind": "mixed"}
         ),
-        Contender(f"180 alike, {seeds} seeds", "ours", {**alike, "mixed": False}, goal=goal),
+        Contender("180 alike: ReLU, SGD", "ours", {**about, "kind": "alike"}, goal=goal),
+        Contender("60 alike by SGD, momentum and Adam each", "ours", {**about, "kind": "apart"}),
     )
     name = "mixed_180" if activations == 3 else f"mixed_180_of_{activations}_activations"
     name += "_in_one_process" if processes == 1 else ""
@@ -240,6 +241,21 @@ ROWS = (
     foretold("mnist"),
     probes_cost("mnist"),
     probes_cost("mnist", 15, "probes_cost_default"),  # as long as a run is where nothing else is asked for
+    Row(
+        "command_to_first_step",
+        "s",
+        (
+            command(
+                "a whole command that takes one step",
+                *DIGITS,
+                "trainer.max_epochs=1",
+                "data.limit=100",
+                "data.batch_size=100",
+                "wandb.mode=offline",
+                limit=4.0,
+            ),
+        ),
+    ),
     Row(
         "help",
         "s",
