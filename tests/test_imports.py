@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-LEFT_OUT = ("torch._dynamo", "torch._inductor", "triton", "matplotlib", "scipy", "torchvision", "sklearn")
+LEFT_OUT = ("torch._dynamo", "torch._inductor", "triton", "matplotlib", "scipy", "torchvision", "sklearn", "sympy")
 
 RUN = """
 import json, sys
