@@ -31,7 +31,8 @@ def test_the_puzzle_on_digits() -> None:
         assert relu_raw.diagnostics["final"]["dead"] == 1.0
         assert relu_unit.metrics["test/accuracy"] > 0.9
         assert relu_unit.diagnostics["final"]["dead"] < 0.1
-        assert sigmoid_raw.metrics["test/accuracy"] > 0.85
+        # 0.865 with deviation 0.028 over 40 runs: saturated units make it chaotic, so that rounding alone moves it
+        assert sigmoid_raw.metrics["test/accuracy"] > 0.75
         assert sigmoid_unit.metrics["test/accuracy"] > 0.6
     assert {r.outcome for r in results} == {"completed"}
 
