@@ -313,13 +313,16 @@ class PopulationMLP(nn.Module):
 
     def select(self, keep: Sequence[int], per_stream: Sequence[int]) -> PopulationMLP:
         """A smaller population of the members ``keep``, in that order, with the same numbers."""
-        chosen = PopulationMLP([self.configs[k] for k in keep], self.sizes[0], self.sizes[-1], per_stream, draw=False)
-        chosen.to(self.weights[0])
+        chosen = self.unfilled([self.configs[k] for k in keep], per_stream).to(self.weights[0])
         index, mine = torch.tensor(list(keep), device=self.weights[0].device), self.tensors()
         with torch.no_grad():
             for name, tensor in chosen.tensors().items():
                 tensor.copy_(mine[name].index_select(0, index))
         return chosen.train(self.training)
+
+    def unfilled(self, configs: Sequence[RunConfig], per_stream: Sequence[int]) -> PopulationMLP:
+        """A population of other members of this shape and kind, whose numbers are still to come."""
+        return PopulationMLP(configs, self.sizes[0], self.sizes[-1], per_stream, draw=False)
 
 
 def _exact(logits_KCB: Tensor) -> Tensor:

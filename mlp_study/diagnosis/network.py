@@ -66,6 +66,10 @@ class UserMLP(PopulationMLP):
                 self.scales[layer].data[:] = norm.get_parameter("weight").detach()[:, None]
                 self.shifts[layer].data[:] = norm.get_parameter("bias").detach()[:, None]
 
+    def unfilled(self, configs: Sequence[RunConfig], per_stream: Sequence[int]) -> PopulationMLP:
+        """See PopulationMLP: of the same layers."""
+        return UserMLP(configs, per_stream, self.layers)
+
     def slices_in(self, layer: int) -> list[Slice]:
         """See PopulationMLP: here the same for all members, but another one in each layer."""
         choice = self.layers.activations[layer]
