@@ -80,6 +80,18 @@ def test_a_users_layer_without_biases_gets_none():
     same(mlp, 1)
 
 
+def test_members_chosen_from_a_users_network_stay_that_network():
+    model = nn.Sequential(nn.Linear(7, 6), nn.Tanh(), nn.Linear(6, 5, bias=False), nn.GELU(), nn.Linear(5, 3))
+    configs = [config("model.widths=[6,5]", f"seed={k}") for k in range(3)]
+    mlp = UserMLP(configs, [3], layers_of(model, torch.zeros(2, 7)))
+    mlp.weights[0].data[1] *= 2
+    x = torch.randn(1, B, 7)
+    chosen = mlp.select([1], [1])
+    assert isinstance(chosen, UserMLP)
+    torch.testing.assert_close(chosen(x), mlp(x)[1:2])
+    torch.testing.assert_close(mlp(x)[0], model(x[0]).T)
+
+
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if ACTIVATIONS[name].slope])
 def test_an_activations_derivative_is_autograds(name):
     entry = ACTIVATIONS[name]
