@@ -13,7 +13,7 @@ from mlp_study.compose import compose, explain, register_groups, sweeper_of, wit
 from mlp_study.config import GROUPS, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
 from mlp_study.imports import Process
-from mlp_study.signals import Work, answer_of
+from mlp_study.signals import Work, answer_of, swallowed
 from mlp_study.targets import checked_targets
 
 EXAMPLES = {
@@ -91,6 +91,8 @@ def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
     except (Interrupted, KeyboardInterrupt) as stop:
         fail(str(answer_of(stop)), answer_of(stop).code)
     except Exception as error:
+        if asked := swallowed():
+            fail(str(asked.answer), asked.answer.code)
         if whole:
             raise
         _fail_by(error)

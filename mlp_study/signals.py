@@ -89,8 +89,8 @@ class Work:
         for number, handler in self._before.items():
             signal.signal(number, _over if handler is _end else handler)
         sys.unraisablehook, _working = self._hook, None
-        swallowed = error is None or (isinstance(error, Exception) and not isinstance(error, Interrupted))
-        if self.first is not None and swallowed:
+        unheard = error is None or (isinstance(error, Exception) and not isinstance(error, Interrupted))
+        if self.first is not None and unheard:
             raise Stopped(self.first) from error
 
     def _ask(self, number: int, frame: Any) -> None:
@@ -106,6 +106,11 @@ class Work:
 def heard() -> int | None:
     """The signal that has come since the command's work began; None for none."""
     return None if _working is None else _working.first or _working.noted
+
+
+def swallowed() -> Stopped | None:
+    """The signal behind an error that is none of its own: raised amid an import it may leave half a module behind."""
+    return None if _working is None or _working.first is None else Stopped(_working.first)
 
 
 def answer_of(stop: Interrupted | KeyboardInterrupt) -> Interrupted:

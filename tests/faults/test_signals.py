@@ -86,6 +86,24 @@ def test_a_signal_while_a_command_starts(tmp_path: Path, chance: random.Random) 
     assert told_to_stop(tmp_path, "train", signal.Signals[name], chance.uniform(0, 6), *ENDLESS)
 
 
+SWALLOWED = """
+import os, signal
+from mlp_study.cli import guarded
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    except BaseException:
+        pass  # as an import does, and leaves half a module behind
+    raise AttributeError("module has no attribute")
+guarded(lambda: guarded(work))
+"""
+
+
+def test_an_error_that_a_swallowed_signal_leaves_behind_is_the_signals_answer() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.startswith("error: stopped by SIGUSR1")) == (75, True)
+
+
 def told_to_stop(folder: Path, module: str, number: signal.Signals, delay: float, *arguments: str) -> bool:
     """Whether a command that gets a signal this many seconds after it began to listen says so, and no more."""
     with subprocess.Popen(
