@@ -219,14 +219,15 @@ class PopulationMLP(nn.Module):
         return True
 
     def _activate(self, layer: int, s: Slice, z_mOB: Tensor) -> Tensor:
-        fixed = s.alike and not s.entry.learned
-        activated: Tensor = s.entry.function(z_mOB, **(s.options if fixed else self.activation_options(s, layer)))
+        activated: Tensor = s.entry.function(z_mOB, **self.activation_options(s, layer))
         return activated
 
     def activation_options(self, s: Slice, layer: int) -> dict[str, Any]:
         """The options of a slice's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
-        learned = {name: self.learned[f"{name}_{layer}"][s.members] for name in s.entry.learned}
-        return s.options_like(self.weights[0]) | learned
+        options = s.options_like(self.weights[0])
+        if not s.entry.learned:
+            return options
+        return options | {name: self.learned[f"{name}_{layer}"][s.members] for name in s.entry.learned}
 
     def _dropped(self, layer: int, a_KOB: Tensor, keys_K: Tensor) -> Tensor:
         """Inverted dropout (Srivastava et al. 2014) with each member's own masks and probability."""

@@ -89,11 +89,10 @@ class Updates:
             gradients = [multiplied_out(g, p.dtype) for g, p in zip(gradients, self.parameters, strict=True)]
         by_slice = [gradients] if len(self.slices) == 1 else zip(*map(self._split, gradients), strict=True)
         of_slices = zip(self.slices, self._own, self.numbers, self.state, by_slice, strict=True)
-        for i, (s, parameters, h, state, mine) in enumerate(of_slices):
+        for i, (s, parameters, numbers, state, mine) in enumerate(of_slices):
             if (limits := self.clips[i]) is not None:
                 clip_gradients(mine, *limits)
-            if self.scheduled:
-                h = {**h, "lr": self._rates[i][self.step_count - 1 - self._first]}  # noqa: PLW2901
+            h = {**numbers, "lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else numbers
             for p, g, buffers in zip(parameters, mine, state, strict=True):
                 s.entry.update(p, g, buffers, self.step_count, h)
 
