@@ -3,8 +3,8 @@
 On its way back the loss's slope meets, in each layer, the weights (whose gradient it is a factor of, next to the
 layer's inputs) and then what stands between two products. Where that is no more than activations whose derivatives
 stand in their table, it is one operation; else autograd differentiates that part, and no more. Autograd on the whole
-pass finds the same numbers (tests/test_backprop.py) with twice the operations, and in a small network an operation's
-start costs more than its arithmetic.
+pass finds the same numbers (tests/test_backprop.py) with a third more operations and twice the calls of Python, and in
+a small network an operation's start costs more than its arithmetic (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Backprop:
                 break
             weights.append(FactoredGradient(slope_KOB, inputs))
             slope_KOB = self._through(layer - 1, torch.bmm(self._weights[layer].mT, slope_KOB), found)
-        self._ends = []
+        self._inputs, self._weights, self._ends = [], [], []  # the gradients hold what they need of them
         return [*reversed(weights), *reversed(biases), *(found[id(p)] for p in self._beside)]
 
     def _through(self, layer: int, slope_KOB: Tensor, found: dict[int, Tensor]) -> Tensor:
