@@ -111,6 +111,11 @@ class Claims:
                 found.update(claim.runs)
         return found
 
+    def alone(self) -> bool:
+        """Whether no other living process has a claim, be it on no run; call it within ``locked``."""
+        self.others()  # removes the files of dead ones
+        return all(path == self._path for path in self.folder.glob("*.json"))
+
     def drop(self, job: str) -> None:
         """The SLURM job is over, whatever it has claimed; call it within ``locked``."""
         for path in self.folder.glob("*.json"):

@@ -80,17 +80,18 @@ class Store:
     def tidy(self) -> None:
         """Remove checkpoints that nobody needs: of populations whose members were all finished in other company.
 
-        Once everything that was asked for is finished, also what a killed process has left half written. Claims of dead
-        processes go too.
+        Where nobody else is at work, also claims and half-written files of killed processes.
+
+        Raises:
+            WriteError: the folder cannot be written.
         """
-        self.claims.others()
         for path in self._checkpoints():
             if all(self.finished(run_id) for run_id in members_of(path)):
                 path.unlink(missing_ok=True)
-        places = (self.folder / INSIDE / "checkpoints").glob(".*")
-        if (left := list(places)) and all(self.finished(run_id) for run_id in asked_for(self.folder)):
-            for path in left:
-                path.unlink(missing_ok=True)
+        with self.claims.locked():  # whoever writes in there holds a claim or the lock
+            if self.claims.alone():
+                for path in (self.folder / INSIDE).rglob(".*"):
+                    path.unlink(missing_ok=True)
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / INSIDE / "checkpoints").glob("*.safetensors"))

@@ -97,6 +97,24 @@ def test_a_damaged_claim_holds_nothing(tmp_path, damage):
     assert not list(tmp_path.glob("*.json"))
 
 
+def test_what_killed_processes_left_is_tidied_once_nobody_else_works_there(tmp_path, claimant):
+    store = Store(tmp_path / "s")
+    store.open({}, ["a"])
+    inside = tmp_path / "s" / ".sweep"
+    (theirs,) = tmp_path.glob("*.json")
+    theirs.rename(inside / "claims" / theirs.name)
+    half = [inside / name for name in (".runs.txt.1.2.tmp", "claims/.x-1.json.1.2.tmp", "checkpoints/.p.safetensors.1")]
+    (inside / "checkpoints").mkdir()
+    for path in half:
+        path.touch()
+    store.tidy()
+    assert all(path.exists() for path in half)
+    claimant.kill()
+    claimant.wait()
+    store.tidy()
+    assert sorted(p.name for p in inside.rglob("*") if p.is_file()) == ["lock", "runs.txt"]
+
+
 def test_fixed_settings_are_those_that_all_runs_share():
     cells = [cell("activation=relu", "seed=1"), cell("activation=tanh", "seed=2", "wandb.mode=disabled")]
     fixed = fixed_settings(cells)
