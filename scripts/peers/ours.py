@@ -29,6 +29,7 @@ PROBES_OFF = ("probes.ends=[]", "probes.epochs=[]")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "elu")
 SCALES = ("none", "unit", "symmetric", "standard")
 OPTIMIZERS = ("sgd", "momentum", "adam")
+FULL = 60  # networks of one rule: two processes then train populations as large as of 180
 
 
 def composed(*more: str, data: str = "mnist", epochs: int = 1) -> dict[str, Any]:
@@ -51,28 +52,27 @@ def configs(members: int, *more: str, shared: bool) -> list[RunConfig]:
 
 
 def grid(activations: int, seeds: int, *more: str, kind: str) -> list[list[RunConfig]]:
-    """So many activations x 4 scales x 3 optimizers x so many seeds, in groups that train apart.
+    """So many activations x 4 scales x 3 optimizers x so many seeds, or what that is compared with; groups train apart.
 
     Args:
         activations: so many of ``ACTIVATIONS``.
         seeds: of each cell.
         more: further overrides.
-        kind: ``mixed``: the grid, together; ``alike``: as many that differ in their learning rates only, by less than
-            is of use; ``apart``: the same, a third by each optimizer, which do not train together.
+        kind: ``mixed``: the grid, together; ``alike``: as many of ReLU and SGD, the cheapest of its rules, that differ
+            in their seeds and learning rates only, the latter by less than is of use; ``apart``: a group of ``FULL``
+            for each of the grid's pairs of activation and optimizer, in which learning rates alone differ.
     """
-    cells = product(ACTIVATIONS[:activations], SCALES, OPTIMIZERS)
-    groups: dict[str, list[RunConfig]] = defaultdict(list)
-    for k, (activation, scale, optimizer) in enumerate(cells):
-        chosen = {
-            "mixed": [f"activation={activation}", f"data.scale={scale}", f"optimizer={optimizer}"],
-            "alike": [],
-            "apart": [f"optimizer={optimizer}"],
-        }[kind]
-        values = composed(*more, *chosen, f"optimizer.lr={0.001 * (1 + k / 1000)}")
-        groups[optimizer if kind == "apart" else ""] += [
-            RunConfig.from_dict({**values, "seed": seed}) for seed in range(seeds)
-        ]
-    return list(groups.values())
+    rates = [f"optimizer.lr={0.001 * (1 + k / 1000)}" for k in range(max(FULL, activations * 4 * 3))]
+    if kind == "apart":
+        pairs = product(ACTIVATIONS[:activations], OPTIMIZERS)
+        chosen = [[f"activation={activation}", f"optimizer={optimizer}"] for activation, optimizer in pairs]
+        return [[RunConfig.from_dict(composed(*more, *pair, rate)) for rate in rates[:FULL]] for pair in chosen]
+    together = []
+    for k, (activation, scale, optimizer) in enumerate(product(ACTIVATIONS[:activations], SCALES, OPTIMIZERS)):
+        mixed = [f"activation={activation}", f"data.scale={scale}", f"optimizer={optimizer}"] if kind == "mixed" else []
+        values = composed(*more, *mixed, rates[k])
+        together += [RunConfig.from_dict({**values, "seed": seed}) for seed in range(seeds)]
+    return [together]
 
 
 def prepare(

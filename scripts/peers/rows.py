@@ -123,7 +123,9 @@ def shape(name: str, members: int, widths: tuple[int, ...], batch: int) -> Row:
 
 
 def mixed(activations: int, seeds: int, goal: float, processes: int = 2) -> Row:
-    """A grid of 180 members against as many alike: by the cheapest rule, and by the grid's own rules, unmixed.
+    """A grid of 180 members against uniform populations: of the cheapest rule, and of each of the grid's rules.
+
+    A rule is a pair of activation and optimizer; the mean over all of them is what the grid would cost unmixed.
 
     With two processes as a sweep on two cores trains them: one thread each.
     """
@@ -133,7 +135,7 @@ def mixed(activations: int, seeds: int, goal: float, processes: int = 2) -> Row:
             f"{activations} activations x 4 scales x 3 optimizers x {seeds} seeds", "ours", {**about, "kind": "mixed"}
         ),
         Contender("180 alike: ReLU, SGD", "ours", {**about, "kind": "alike"}, goal=goal),
-        Contender("60 alike by SGD, momentum and Adam each", "ours", {**about, "kind": "apart"}),
+        Contender(f"60 alike of each of its {3 * activations} rules", "ours", {**about, "kind": "apart"}),
     )
     name = "mixed_180" if activations == 3 else f"mixed_180_of_{activations}_activations"
     name += "_in_one_process" if processes == 1 else ""
