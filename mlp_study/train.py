@@ -49,7 +49,7 @@ def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
     from mlp_study.records import tracking
 
     whole = config.save in ("auto", "all")
-    tracking.prepare(config, single=True, images=whole)  # these two start processes that import while this one does
+    tracking.prepare(config, single=True)  # these two start processes that import while this one does
     if whole:
         RunFigures.prepare()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.figures.style import COLOURS, LINE, MARKERS, Sheet, entries_across, plain
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Rows = pd.DataFrame | Mapping[str, NDArray[Any]]
 
 PANEL = 4.5  # inches
 STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and filled: also told apart in a single epoch
@@ -25,7 +28,7 @@ UNITS = {"loss": "loss (mean per image)", "accuracy": "accuracy (share of images
 
 
 def learning_curves(
-    curves: pd.DataFrame,
+    curves: Rows,
     by: str | None = None,
     metrics: Sequence[str] = ("loss", "accuracy"),
     title: str = "",
@@ -35,16 +38,18 @@ def learning_curves(
 
     Args:
         curves: rows of ``curves.csv`` (``epoch``, ``train/loss``, ...), those of several runs below each other. Rows of
-            one group and epoch are seeds: the line is their mean, the band its 95 % interval (Student's t).
-        by: the column that groups runs, such as ``activation``: one colour and marker a group. None: one group.
+            one group and epoch are seeds: the line is their mean, the band its 95 % interval (Student's t). Columns of
+            one length by their names will do: a run's own figure need not wait for the import of pandas.
+        by: the column of a data frame that groups runs, such as ``activation``: one colour and marker a group. None:
+            one group.
         metrics: the panels, of ``loss`` and ``accuracy``.
         title: above it all.
         validation: what the solid lines are called; ``test`` where the test set validates.
     """
     from matplotlib.lines import Line2D
 
-    groups = [("", curves)] if by is None else [(str(name), rows) for name, rows in curves.groupby(by, sort=False)]
-    seeds = [int(rows["epoch"].value_counts().max()) if len(rows) else 0 for _, rows in groups]
+    groups = [("", curves)] if by is None else _split(curves, by)
+    seeds = [_seeds(rows) for _, rows in groups]
     # The second round through the colours has other markers.
     looks = [(COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i in range(len(groups))]
     names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
@@ -58,7 +63,7 @@ def learning_curves(
         sheet.legend([Line2D([], [], color=c, marker=m, markersize=4, label=name) for name, (c, m) in look])
     words = {"train": "training", "val": validation}
     sheet.legend([Line2D([], [], color="0.3", **STYLES[part], label=words[part]) for part in STYLES])
-    last = float(curves["epoch"].max()) if len(curves) else 1.0
+    last = float(_column(curves, "epoch").max(initial=1.0))
     for place, metric in enumerate(metrics):
         axes = sheet.panel(PANEL * place + 0.78, PANEL * (place + 1) - 0.15, below=0.5, above=0.08)
         axes.set_xlim(min(1.0, last) - 0.02 * last - 0.2, 1.02 * last + 0.2)
@@ -72,6 +77,23 @@ def learning_curves(
         plain(axes)
         _scale(axes, metric, limit)
     return sheet.figure
+
+
+def _split(curves: Any, by: str) -> list[tuple[str, Rows]]:
+    return [(str(name), rows) for name, rows in curves.groupby(by, sort=False)]
+
+
+def _column(rows: Rows, name: str) -> NDArray[Any]:
+    import numpy as np
+
+    return np.asarray(rows[name], dtype=float)
+
+
+def _seeds(rows: Rows) -> int:
+    """How many runs the rows are of: how often an epoch occurs."""
+    import numpy as np
+
+    return int(np.unique(_column(rows, "epoch"), return_counts=True)[1].max(initial=0))
 
 
 def loss_limit(first_losses: Sequence[float]) -> float:
@@ -89,13 +111,13 @@ def loss_limit(first_losses: Sequence[float]) -> float:
     return 10.0 ** math.ceil(math.log10(ABOVE * max(1.0, middle))) if middle < math.inf else math.inf
 
 
-def _first_loss(rows: pd.DataFrame) -> float:
+def _first_loss(rows: Rows) -> float:
     """The mean training loss of the first epoch that has one."""
     mean: Any = mean_and_interval(rows, "train/loss")[1] if "train/loss" in rows else ()
     return float(mean[0]) if len(mean) else math.nan
 
 
-def _beyond(rows: pd.DataFrame, part: str, limit: float) -> Any:
+def _beyond(rows: Rows, part: str, limit: float) -> Any:
     """The epochs in which a group's mean loss lies above ``limit``."""
     if f"{part}/loss" not in rows:
         return ()
@@ -103,7 +125,7 @@ def _beyond(rows: pd.DataFrame, part: str, limit: float) -> Any:
     return epochs[mean > limit]
 
 
-def _mark_leaving(axes: Axes, rows: pd.DataFrame, limit: float, colour: str) -> None:
+def _mark_leaving(axes: Axes, rows: Rows, limit: float, colour: str) -> None:
     """Triangles at the upper end of the axis, where a group's loss lies above it."""
     style: dict[str, Any] = {"color": colour, "markersize": 6, "clip_on": False, "zorder": 5}
     for part in STYLES:
@@ -112,7 +134,7 @@ def _mark_leaving(axes: Axes, rows: pd.DataFrame, limit: float, colour: str) -> 
             axes.plot(found, [limit] * len(found), "^", **style)
 
 
-def _draw_group(axes: Axes, rows: pd.DataFrame, metric: str, colour: str, marker: str) -> None:
+def _draw_group(axes: Axes, rows: Rows, metric: str, colour: str, marker: str) -> None:
     """One group's two lines, with bands where it has several runs, and a cross where a loss stopped being finite."""
     import numpy as np
 
@@ -136,7 +158,7 @@ def limits(metric: str) -> tuple[float, float]:
     return (0.0, 1.0) if metric == "accuracy" else (0.0, float("inf"))
 
 
-def mean_and_interval(rows: pd.DataFrame, name: str) -> tuple[Any, Any, Any, bool]:
+def mean_and_interval(rows: Rows, name: str) -> tuple[Any, Any, Any, bool]:
     """Epochs, mean over runs, half of its 95 % interval, and whether a value was lost to a loss that is not finite.
 
     The interval is t(0.975, n - 1) * s / sqrt(n) with the sample deviation s of the n finite values; 0 for n = 1. A
@@ -144,9 +166,9 @@ def mean_and_interval(rows: pd.DataFrame, name: str) -> tuple[Any, Any, Any, boo
     """
     import numpy as np
 
-    values, loss = (rows[column].to_numpy(dtype=float) for column in (name, "train/loss"))
+    values, loss = _column(rows, name), _column(rows, "train/loss")
     finite = np.isfinite(values)
-    epochs, place, count = np.unique(rows["epoch"].to_numpy()[finite], return_inverse=True, return_counts=True)
+    epochs, place, count = np.unique(_column(rows, "epoch")[finite], return_inverse=True, return_counts=True)
     mean = np.bincount(place, values[finite], len(epochs)) / count
     half = np.zeros(len(epochs))
     if (count > 1).any():
@@ -178,13 +200,13 @@ def _scale(axes: Axes, metric: str, limit: float) -> None:
         axes.set_ylim(top=limit)
 
 
-def _caption(seeds: list[int], curves: pd.DataFrame, metrics: Sequence[str]) -> str:
+def _caption(seeds: list[int], curves: Rows, metrics: Sequence[str]) -> str:
     import numpy as np
 
-    shown = [name for name in curves if str(name).split("/")[-1] in metrics]
     # an epoch without validation has no number, which is no loss: only a training loss is there every epoch
-    trained = curves.get("train/loss", curves[shown[:0]]).to_numpy(dtype=float)
-    lost = bool(np.isinf(curves[shown].to_numpy(dtype=float)).any() or np.isnan(trained).any())
+    shown = [name for name in map(str, curves) if name.split("/")[-1] in metrics]
+    infinite = any(np.isinf(_column(curves, name)).any() for name in shown)
+    lost = infinite or ("train/loss" in curves and bool(np.isnan(_column(curves, "train/loss")).any()))
     several = max(seeds, default=0) > 1
     text = (
         "Mean over n seeds; band: its 95 % interval." if several else f"n = {sum(seeds)} run{'s' * (sum(seeds) != 1)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -14,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.figures.curves import learning_curves
 from mlp_study.figures.images import first_layer_weights, prediction_grid
 from mlp_study.figures.style import save_png
+from mlp_study.imports import uncollected
 from mlp_study.records.companion import Companion, Message, give_way, serve_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from mlp_study.data.images import ImageSet
 
 MAX_STARTS = 3  # processes that keep ending are not started again
-AT_A_TIME = 2  # figures
+AT_A_TIME = 3  # figures: two cores are then busy until the last of a run's is drawn
 SHOWN = 96  # test images in the prediction grid, as the source `sixteen_units` shows them
 
 
@@ -151,10 +154,12 @@ def gathered(futures: dict[str, Future[Path]]) -> Future[dict[str, Path]]:
     return whole
 
 
-def _draw_curves(curves: list[dict[str, float]], **arguments: Any) -> Any:
-    import pandas as pd
+def _draw_curves(curves: list[dict[str, float]], **arguments: Any) -> Figure:
+    import numpy as np
 
-    return learning_curves(pd.DataFrame(curves), **arguments)
+    names = dict.fromkeys(name for row in curves for name in row)
+    columns = {name: np.array([row.get(name, math.nan) for row in curves], dtype=float) for name in names}
+    return learning_curves(columns, **arguments)
 
 
 FIGURES: dict[str, Callable[..., Any]] = {
@@ -175,8 +180,9 @@ class Canvas:
         if message["do"] == "prepare":
             if message["single"]:
                 give_way()
-            for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas"):
-                importlib.import_module(slow)
+            with uncollected():
+                for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+                    importlib.import_module(slow)
             return
         if not hasattr(os, "fork"):
             draw(message, reply)

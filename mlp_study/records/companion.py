@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from mlp_study.imports import Process
+
 # The child finds modules where its parent does, wherever either was started.
 _START = "import pickle, sys; sys.path[:], m = pickle.load(sys.stdin.buffer); __import__(m, fromlist=['serve']).serve()"
 _GOODBYE = {"event": "goodbye"}
@@ -140,6 +142,7 @@ def serve_with(
 
     What libraries print goes nowhere, so that it cannot be taken for an answer.
     """
+    Process.of_a_command = True  # a process of its own: what it imports need never be looked through for garbage
     os.nice(nice)  # training comes first where cores are scarce
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

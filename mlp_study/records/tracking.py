@@ -178,18 +178,15 @@ class TrackedRun:
 _tracker = Tracker()
 
 
-def prepare(config: RunConfig, *, single: bool = False, images: bool = False) -> None:
+def prepare(config: RunConfig, *, single: bool = False) -> None:
     """Start the companion now, so that W&B's import and start overlap with this process's own imports.
 
     Args:
         config: of a run that will be recorded.
         single: whether it is the only one.
-        images: whether figures will follow.
     """
     if _wanted(config):
         _tracker.send({"do": "prepare", "mode": config.wandb.mode, "single": single})
-        if images:
-            _tracker.send({"do": "prepare_images"})
 
 
 def open_run(folder: Path, config: RunConfig, *, held: bool = False) -> TrackedRun:

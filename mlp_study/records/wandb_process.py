@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlp_study.imports import uncollected
 from mlp_study.records.companion import Message, give_way, serve_with
 
 if TYPE_CHECKING:
@@ -54,8 +56,6 @@ class Runs:
         try:
             if do == "prepare":
                 self._prepare(reply, **message)
-            elif do == "prepare_images":
-                self._prepare_images()
             elif do == "open":
                 reply({"event": "opened", "run": key, **self._open(key, reply, **message)})
                 self.failures = 0
@@ -86,23 +86,18 @@ class Runs:
         """What every run needs once: W&B's import, its service, and whether its server can be reached."""
         if single:
             give_way()
-        import wandb
+        with uncollected():
+            import wandb
 
         if self.settings is None:
             known = {name: value for name, value in LEAN.items() if name in wandb.Settings.model_fields}
             self.settings = wandb.Settings(**known)
             wandb.setup(self.settings).ensure_service()
-            with contextlib.suppress(ImportError):  # the first init would import it: 0.3 s in the middle of a run
-                importlib.import_module("wandb.sdk.launch")
+            for slow in ("wandb.sdk.launch", "PIL.PngImagePlugin"):  # the first init and image would import them
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(slow)
         if mode != "offline" and self.reachable is None:
             self.reachable = self._can_reach(mode, reply)
-
-    @staticmethod
-    def _prepare_images() -> None:
-        """What W&B imports at the first image: 0.3 s that would stand between a run's end and its last words."""
-        for slow in ("PIL.PngImagePlugin", "pyarrow.compute", "pandas"):
-            with contextlib.suppress(ImportError):
-                importlib.import_module(slow)
 
     def _open(self, key: str, reply: Callable[[Message], None], mode: str, **init: Any) -> Message:
         if self.failures >= GIVE_UP_AFTER:
@@ -177,5 +172,8 @@ def _in_words(error: Exception) -> str:
 
 def serve() -> None:
     """Entry point of the companion."""
+    # To W&B pandas is an option: it asks at an image or table whether that is a data frame, and the answer is the
+    # import's 0.3 s, between a run's end and its last words. None arrives here; to Python this says: not installed.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     runs = Runs()
     serve_with(runs.handle, runs.at_end, nice=10)
