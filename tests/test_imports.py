@@ -74,3 +74,19 @@ def test_networks_can_be_compiled_where_lightning_was_imported_without_the_compi
 
 def test_a_release_that_wants_more_of_the_compiler_is_imported_whole():
     run(OTHERS)
+
+
+def test_a_runs_figures_are_drawn_without_pandas(tmp_path):
+    curves = [{"epoch": 1, "train/loss": 1.0, "val/loss": 2.0}, {"epoch": 2, "train/loss": 0.5}]
+    code = f"""
+import sys
+from pathlib import Path
+from mlp_study.figures.run import draw
+arguments = {{"curves": {curves!r}, "title": "relu"}}
+replies = []
+draw({{"what": "curves", "key": 1, "path": "curves.png", "arguments": arguments}}, replies.append)
+assert [reply["event"] for reply in replies] == ["drawn"], replies
+assert "pandas" not in sys.modules
+"""
+    run(code, tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 5000

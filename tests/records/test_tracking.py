@@ -68,6 +68,8 @@ def test_an_offline_run_can_be_read_back(tmp_path, tracker, caplog):
     assert len(list((tmp_path / "wandb").rglob("*.png"))) == 1
     assert run.where == str(tmp_path / "wandb")
     assert warnings_in(caplog) == []
+    if (maps := Path(f"/proc/{tracker.pid()}/maps")).exists():  # W&B's own modules are in there, too
+        assert "/pandas/" not in maps.read_text(), "an image costs W&B's process the import of pandas"
 
 
 @pytest.mark.slow
