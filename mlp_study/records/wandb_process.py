@@ -86,16 +86,16 @@ class Runs:
         """What every run needs once: W&B's import, its service, and whether its server can be reached."""
         if single:
             give_way()
-        with uncollected():
-            import wandb
-
         if self.settings is None:
+            with uncollected():
+                import wandb
+
+                for slow in ("wandb.sdk.launch", "PIL.PngImagePlugin"):  # the first init and image would import them
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(slow)
             known = {name: value for name, value in LEAN.items() if name in wandb.Settings.model_fields}
             self.settings = wandb.Settings(**known)
             wandb.setup(self.settings).ensure_service()
-            for slow in ("wandb.sdk.launch", "PIL.PngImagePlugin"):  # the first init and image would import them
-                with contextlib.suppress(ImportError):
-                    importlib.import_module(slow)
         if mode != "offline" and self.reachable is None:
             self.reachable = self._can_reach(mode, reply)
 
@@ -174,6 +174,6 @@ def serve() -> None:
     """Entry point of the companion."""
     # To W&B pandas is an option: it asks at an image or table whether that is a data frame, and the answer is the
     # import's 0.3 s, between a run's end and its last words. None arrives here; to Python this says: not installed.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    sys.modules["pandas"] = None  # type: ignore[assignment] # typeshed knows modules only
     runs = Runs()
     serve_with(runs.handle, runs.at_end, nice=10)

@@ -224,7 +224,9 @@ def test_weights_are_symmetric_around_a_white_zero():
     weight = np.zeros((3, 784))
     weight[0, 0], weight[1, 0], weight[2, 0] = 2.0, -2.0, math.nan
     figure = first_layer_weights(weight, 28, 28)
-    mosaic = figure.axes[0].get_images()[0].get_array()[..., :3]
+    mosaic = figure.axes[0].get_images()[0].get_array()
+    assert (mosaic[..., 3] == 255).all()
+    mosaic = mosaic[..., :3]
     tops = [mosaic[1, 1 + 29 * i].tolist() for i in range(3)] if mosaic.shape[1] > 60 else None
     assert tops is not None
     red, blue, lost = tops
