@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -37,6 +38,8 @@ def uncollected() -> Iterator[None]:
     before = gc.isenabled()
     gc.disable()
     try:
+        if Process.of_a_command:
+            _single_threaded_numpy()
         yield
     finally:
         if before:
@@ -44,6 +47,21 @@ def uncollected() -> Iterator[None]:
                 gc.freeze()
                 atexit.register(_unfreeze)
             gc.enable()
+
+
+def _single_threaded_numpy() -> None:
+    """Import NumPy without its BLAS's threads, whose start takes longer than the rest of the import.
+
+    No command does linear algebra with NumPy to speak of. PyTorch's BLAS is another one, and takes its own number.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    if "numpy" in sys.modules or name in os.environ:
+        return
+    os.environ[name] = "1"  # read once, when the library is loaded
+    try:
+        importlib.import_module("numpy")
+    finally:
+        del os.environ[name]
 
 
 def _unfreeze() -> None:

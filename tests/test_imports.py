@@ -90,3 +90,29 @@ assert "pandas" not in sys.modules
 """
     run(code, tmp_path)
     assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_wandbs_process_imports_nothing_that_a_run_does_not_use(tmp_path):
+    code = """
+import sys
+from mlp_study.records.wandb_process import Runs
+replies, runs = [], Runs()
+def do(what, **more):
+    runs.handle({"do": what, "run": "k", **more}, replies.append)
+do("open", mode="offline", dir=".", id="abc", resume="allow", config={"lr": 0.1})
+do("log", rows=[{"epoch": 1, "train/loss": 0.5}])
+do("finish", exit_code=0)
+assert [reply["event"] for reply in replies] == ["opened", "finished"], replies
+names = ("opentelemetry.sdk", "requests", "psutil", "wandb.sdk.launch._launch", "wandb.apis.public")
+assert not [name for name in names if name in sys.modules]
+
+from wandb.sdk.launch.inputs.internal import StagedLaunchInputs
+import wandb.sdk.launch
+assert wandb.sdk.launch.launch.__module__ == "wandb.sdk.launch._launch", "the original comes to who asks for it"
+from wandb.sdk.launch import launch_add
+import wandb.sdk.launch.inputs.internal as again
+assert again.StagedLaunchInputs is StagedLaunchInputs
+runs.at_end(replies.append)
+"""
+    run(code, tmp_path)
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import importlib
 import itertools
 import math
@@ -16,7 +18,7 @@ from mlp_study.figures.curves import learning_curves
 from mlp_study.figures.images import first_layer_weights, prediction_grid
 from mlp_study.figures.style import save_png
 from mlp_study.imports import uncollected
-from mlp_study.records.companion import Companion, Message, give_way, serve_with
+from mlp_study.records.companion import Companion, Message, giving_way, serve_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +57,7 @@ class Painter:
         """Start it now, so that matplotlib's import overlaps with this process's own; ``single``: for one run."""
         if self._companion is None and self._starts < MAX_STARTS:
             self._starts += 1
-            self._companion = Companion("mlp_study.figures.run", self._hear, self._lose)
+            self._companion = Companion("mlp_study.figures.run", self._hear, self._lose, aside=single)
             self._companion.send({"do": "prepare", "single": single})
 
     def draw(self, path: Path, what: str, **arguments: Any) -> Future[Path]:
@@ -178,9 +180,7 @@ class Canvas:
     def handle(self, message: Message, reply: Callable[[Message], None]) -> None:
         """Begin one figure; its child says where it lies, or why it does not."""
         if message["do"] == "prepare":
-            if message["single"]:
-                give_way()
-            with uncollected():
+            with giving_way() if message["single"] else contextlib.nullcontext(), uncollected():
                 for slow in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
                     importlib.import_module(slow)
             return
@@ -191,6 +191,7 @@ class Canvas:
             self._wait(reply)
         pid = os.fork()
         if pid == 0:
+            gc.disable()  # it ends before there is much to collect
             try:
                 draw(message, reply)
                 os._exit(0)
@@ -205,8 +206,8 @@ class Canvas:
 
     def _wait(self, reply: Callable[[Message], None]) -> None:
         pid, status = os.wait()
-        message = self._children.pop(pid)
-        if status:
+        message = self._children.pop(pid, None)
+        if message and status:  # else it was no drawing
             why = f"{message['what']}: its process died with status {os.waitstatus_to_exitcode(status)}"
             reply({"event": "failed", "key": message["key"], "why": why})
 

@@ -33,23 +33,34 @@ class Companion:
 
     ``send`` never waits and never raises: once the child is gone, ``on_lost`` has been called and messages are dropped.
     Both callbacks run in a thread of their own.
+
+    Args:
+        module: the module whose ``serve`` it runs.
+        on_reply: called with each reply.
+        on_lost: called with the reason, if it ends early.
+        aside: for a single run's start, whose imports go first: the child keeps away from this thread's core until it
+            leaves a block of ``giving_way``. Not where many runs go on for long: what W&B is not given while they
+            train, they would wait for at their end.
     """
 
-    def __init__(self, module: str, on_reply: Callable[[Message], None], on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, module: str, on_reply: Callable[[Message], None], on_lost: Callable[[str], None], aside: bool = False
+    ) -> None:
         self._on_reply, self._on_lost = on_reply, on_lost
         self._last_reply = time.monotonic()
         self._owner = os.getpid()
         self._said_goodbye = self._lost = False
         self._ended = threading.Event()
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # the cores are for training
-            start_new_session=True,  # a Ctrl-C on the terminal must not end it before the run has sent its last words
-        )
+        with _left_to_this_thread() if aside else contextlib.nullcontext():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # the cores are for training
+                start_new_session=True,  # Ctrl-C must not end it before the run has sent its last words
+            )
         self._messages.put(pickle.dumps(([os.path.abspath(p) for p in sys.path], module)))  # noqa: PTH100 - Path.resolve would follow links
         for work in (self._write, self._read):
             threading.Thread(target=work, name=f"{module}.{work.__name__}", daemon=True).start()
@@ -124,13 +135,35 @@ def messages(pipe: IO[bytes]) -> Iterator[Message]:
             return
 
 
-def give_way() -> None:
-    """Let the parent go first in a single run's start: Linux may give this session of its own as much as the parent's.
+@contextlib.contextmanager
+def _left_to_this_thread() -> Iterator[None]:
+    """What is started in this block may not use the core that this thread is on. Where there is one core, it may."""
+    everywhere = os.sched_getaffinity(0) if sys.platform == "linux" else set()
+    if len(everywhere) < 2:
+        yield
+        return
+    # proc(5): the core is the 39th word, the second one stands in brackets
+    here = {int(Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()[36])}
+    os.sched_setaffinity(0, everywhere - here)  # a child inherits it
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, here)  # to where the child is not, at once
+        os.sched_setaffinity(0, everywhere)
 
-    Not where many runs go on for long: what W&B is not given while they train, they would wait for at their end.
+
+@contextlib.contextmanager
+def giving_way() -> Iterator[None]:
+    """For the imports of a companion that was started ``aside``: afterwards it uses all of its parent's cores.
+
+    With less weight, since Linux may give this session of its own as much as the parent's.
     """
     with contextlib.suppress(OSError):  # another system, or one that does not share by sessions
         Path("/proc/self/autogroup").write_text("10")
+    yield
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # the parent is gone
+            os.sched_setaffinity(0, os.sched_getaffinity(os.getppid()))
 
 
 def serve_with(

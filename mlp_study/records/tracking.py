@@ -49,7 +49,8 @@ class Tracker:
         with self._changed:
             if self._companion is None and self._starts < MAX_STARTS:
                 self._starts += 1
-                self._companion = Companion("mlp_study.records.wandb_process", self._hear, self._give_up)
+                aside = message.get("single", False)
+                self._companion = Companion("mlp_study.records.wandb_process", self._hear, self._give_up, aside)
             if opens and self._companion:
                 self._open[opens.key] = opens
             elif opens:

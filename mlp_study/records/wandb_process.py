@@ -10,13 +10,15 @@ import importlib
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlp_study.imports import uncollected
-from mlp_study.records.companion import Message, give_way, serve_with
+from mlp_study.imports import StandIn, uncollected
+from mlp_study.records.companion import Message, giving_way, serve_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from wandb import Run
 
@@ -84,18 +86,18 @@ class Runs:
 
     def _prepare(self, reply: Callable[[Message], None], mode: str, single: bool = False) -> None:
         """What every run needs once: W&B's import, its service, and whether its server can be reached."""
-        if single:
-            give_way()
         if self.settings is None:
-            with uncollected():
-                import wandb
+            with giving_way() if single else contextlib.nullcontext():
+                with uncollected():
+                    import wandb
 
-                for slow in ("wandb.sdk.launch", "PIL.PngImagePlugin"):  # the first init and image would import them
-                    with contextlib.suppress(ImportError):
-                        importlib.import_module(slow)
-            known = {name: value for name, value in LEAN.items() if name in wandb.Settings.model_fields}
-            self.settings = wandb.Settings(**known)
-            wandb.setup(self.settings).ensure_service()
+                    _spare(wandb)
+                    for slow in ("wandb.sdk.launch.inputs.internal", "PIL.PngImagePlugin"):  # for the first init, image
+                        with contextlib.suppress(ImportError):
+                            importlib.import_module(slow)
+                known = {name: value for name, value in LEAN.items() if name in wandb.Settings.model_fields}
+                self.settings = wandb.Settings(**known)
+                wandb.setup(self.settings).ensure_service()
         if mode != "offline" and self.reachable is None:
             self.reachable = self._can_reach(mode, reply)
 
@@ -161,6 +163,20 @@ class Runs:
         if time.monotonic() - start > LEAN["finish_timeout"]:
             self.stuck, self.reachable = True, False
             reply({"event": "warning", "why": "the server takes no more data; `wandb sync` sends the folders later"})
+
+
+def _spare(wandb: ModuleType) -> None:
+    """Leave out what W&B does for itself in every process that opens a run: 0.2 s of processor time.
+
+    Its analytics import OpenTelemetry and start two threads that would send how long its calls took, also for a run
+    that is recorded offline. Its package ``launch`` imports what starts jobs in the cloud, to read one small module of
+    it: has this process staged inputs for such a job? It has not; the package's place is taken until someone asks more.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # other versions have neither
+        importlib.import_module("wandb.analytics.opentelemetry.opentelemetry_proxy").disable()
+    name = "wandb.sdk.launch"
+    if name not in sys.modules:
+        wandb.sdk.launch = sys.modules[name] = StandIn(name, __path__=[str(Path(*wandb.__path__, "sdk", "launch"))])
 
 
 def _in_words(error: Exception) -> str:
