@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 LEFT_OUT = ("torch._dynamo", "torch._inductor", "triton", "matplotlib", "scipy", "torchvision", "sklearn", "sympy")
 
@@ -22,6 +26,7 @@ from mlp_study.imports import Process
 Process.of_a_command = True
 from mlp_study.lightning import LightningModule
 import sys
+from pathlib import Path
 assert "torch._dynamo" not in sys.modules, "left out"
 import torch, torch._dynamo
 from lightning.fabric.wrappers import OptimizedModule, _unwrap_compiled
@@ -55,8 +60,9 @@ assert "torch._dynamo" in sys.modules, "imported whole"
 """
 
 
-def run(code: str, cwd: object = None) -> str:
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=cwd)
+def run(code: str, cwd: object = None, variables: dict[str, str] | None = None) -> str:
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=variables)
     assert found.returncode == 0, found.stderr
     return found.stdout
 
@@ -81,6 +87,7 @@ def test_a_runs_figures_are_drawn_without_pandas(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
+from pathlib import Path
 from mlp_study.figures.run import draw
 arguments = {{"curves": {curves!r}, "title": "relu"}}
 replies = []
@@ -95,6 +102,7 @@ assert "pandas" not in sys.modules
 def test_wandbs_process_imports_nothing_that_a_run_does_not_use(tmp_path):
     code = """
 import sys
+from pathlib import Path
 from mlp_study.records.wandb_process import Runs
 replies, runs = [], Runs()
 def do(what, **more):
@@ -116,3 +124,22 @@ runs.at_end(replies.append)
 """
     run(code, tmp_path)
     assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in Linux's /proc")
+@pytest.mark.parametrize(("of_a_command", "own", "more"), [(True, None, False), (True, "2", True), (False, None, True)])
+def test_numpy_starts_no_threads_in_a_command_unless_asked_to(of_a_command, own, more):
+    code = f"""
+import os
+from mlp_study.imports import Process, uncollected
+Process.of_a_command = {of_a_command}
+with uncollected():
+    import numpy
+threads = len(os.listdir("/proc/self/task"))
+assert threads == 1 or {more}, threads
+if {more} and os.cpu_count() > 1 and "openblas" in numpy.show_config("dicts")["Build Dependencies"]["blas"]["name"]:
+    assert threads > 1, "this test sees no threads"
+assert os.environ.get("OPENBLAS_NUM_THREADS") == {own!r}, "PyTorch's own choice, and a child's"
+"""
+    variables = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    run(code, variables=variables | ({"OPENBLAS_NUM_THREADS": own} if own else {}))
