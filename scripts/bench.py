@@ -149,7 +149,7 @@ def ratios_of(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 def judged(ours: Sequence[float], theirs: dict[str, Any], *, alone: bool) -> tuple[str, str]:
     """``verdict`` from a contender's record (``seconds``, ``goal``, ...); ``alone`` where no peer is to divide by."""
-    goal, within, limit = (theirs.get(claim) for claim in ("goal", "within", "limit"))
+    goal, within, limit, apart = (theirs.get(claim) for claim in ("goal", "within", "limit", "apart"))
     ratios = [] if alone else ratios_of(ours, theirs["seconds"])
     ratio, wanted, met = "", "", None
     if ratios:
@@ -158,6 +158,9 @@ def judged(ours: Sequence[float], theirs: dict[str, Any], *, alone: bool) -> tup
         wanted, met = f"<= {goal:.3g} x", ratios and statistics.median(ratios) <= goal
     elif within:
         wanted, met = f"within {within:.0%}", ratios and abs(statistics.median(ratios) - 1) <= within
+    elif apart and ratios:
+        more = statistics.median(mine - other for mine, other in zip(ours, theirs["seconds"], strict=True))
+        ratio, wanted, met = f"{ratio}, {more:.2f} s more", f"<= {apart:g} s more", more <= apart
     elif limit:
         wanted, met = f"<= {limit:g} s", theirs["seconds"] and statistics.median(theirs["seconds"]) <= limit
     return ratio, wanted if met is None or met == [] else f"{wanted} {'yes' if met else 'NO'}"

@@ -92,6 +92,13 @@ def test_full_leaves_out_what_is_short_and_what_must_be_asked_for(bench):
     assert set(named_rows(bench, "--only", "reproduce_real")) == {"reproduce_real"}
 
 
+@pytest.mark.parametrize(("apart", "said"), [(0.3, "yes"), (0.2, "NO")])
+def test_a_goal_may_be_a_difference_in_seconds(bench, apart, said):
+    theirs = {"seconds": [2.0, 4.0, 3.0], "apart": apart}  # 0.25, 0.5 and -1 less than ours
+    found = bench.judged([2.25, 4.5, 2.0], theirs, alone=False)
+    assert found == ("1.12 [0.67, 1.12], 0.25 s more", f"<= {apart} s more {said}")
+
+
 def test_rows_for_a_gpu_are_left_out_with_a_line_where_there_is_none(bench, rows, tmp_path, monkeypatch, capsys):
     row = bench.Row("made_up", "s", (rows.command("nothing", "-c", "pass"),), gpu=True)
     monkeypatch.setattr(bench, "ROWS", (row,))
