@@ -123,7 +123,7 @@ class Runs:
     def _init(self, mode: Literal["online", "offline"], init: dict[str, Any]) -> Run:
         import wandb
 
-        return wandb.init(**init, mode=mode, reinit="create_new", settings=self.settings)
+        return wandb.init(**init, mode=mode, reinit="create_new")  # with the settings of ``wandb.setup``
 
     def _can_reach(self, mode: str, reply: Callable[[Message], None]) -> bool:
         """Whether someone is logged in and the server answers: ten seconds at most, once per process."""
