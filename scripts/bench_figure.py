@@ -75,6 +75,8 @@ def compared(row: Record) -> Iterator[Line]:
         goal, within = peer["goal"], peer.get("within")
         said = judged(ours["seconds"], peer, alone=False)[1]
         goals = (goal,) if goal else (1 - within, 1 + within) if within else ()
+        if apart := peer.get("apart"):  # seconds, as a ratio to this peer's median
+            goals = (1 + apart / statistics.median(peer["seconds"]),)
         met = said.endswith("yes") if goals else None
         yield Line(peer["label"], ratios_of(ours["seconds"], peer["seconds"]), goals, met)
 
@@ -169,7 +171,7 @@ def _curve(axes: Axes, start: str, points: list[tuple[int, Sequence[float]]], re
     limits = {x: 1000 * record[f"{start}{x}"]["contenders"][0]["limit"] for x in xs if start == "overhead_"}
     axes.plot(list(limits), list(limits.values()), linestyle="", marker="_", markersize=14, color="black")
     for x, values in points:
-        highest, median = max([*values, limits.get(x, 0)]), statistics.median(values)
+        highest, median = max(values), statistics.median(values)
         axes.annotate(f"{median:.3g}", (x, highest), (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(what, fontsize=8, labelpad=1)
@@ -179,7 +181,7 @@ def _curve(axes: Axes, start: str, points: list[tuple[int, Sequence[float]]], re
         axes.set_yscale("log")
         axes.axhline(1 / 300, color="black", linewidth=1.2)
     else:
-        axes.set_ylim(0, 1.3 * max(max(values) for _, values in points))
+        axes.set_ylim(0, 1.3 * max([*limits.values(), *(max(values) for _, values in points)]))
     if start.startswith("shape_"):
         axes.axhline(1, color="0.5", linewidth=1)
     axes.xaxis.set(major_locator=FixedLocator(xs), minor_locator=NullLocator())
