@@ -26,7 +26,6 @@ from mlp_study.imports import Process
 Process.of_a_command = True
 from mlp_study.lightning import LightningModule
 import sys
-from pathlib import Path
 assert "torch._dynamo" not in sys.modules, "left out"
 import torch, torch._dynamo
 from lightning.fabric.wrappers import OptimizedModule, _unwrap_compiled
@@ -87,7 +86,6 @@ def test_a_runs_figures_are_drawn_without_pandas(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from pathlib import Path
 from mlp_study.figures.run import draw
 arguments = {{"curves": {curves!r}, "title": "relu"}}
 replies = []
@@ -102,7 +100,6 @@ assert "pandas" not in sys.modules
 def test_wandbs_process_imports_nothing_that_a_run_does_not_use(tmp_path):
     code = """
 import sys
-from pathlib import Path
 from mlp_study.records.wandb_process import Runs
 replies, runs = [], Runs()
 def do(what, **more):

@@ -139,17 +139,15 @@ def messages(pipe: IO[bytes]) -> Iterator[Message]:
 def _left_to_this_thread() -> Iterator[None]:
     """What is started in this block may not use the core that this thread is on. Where there is one core, it may."""
     everywhere = os.sched_getaffinity(0) if sys.platform == "linux" else set()
-    if len(everywhere) < 2:
-        yield
-        return
-    # proc(5): the core is the 39th word, the second one stands in brackets
-    here = {int(Path("/proc/thread-self/stat").read_text().rpartition(")")[2].split()[36])}
-    os.sched_setaffinity(0, everywhere - here)  # a child inherits it
+    here = _core_of_this_thread() & everywhere
+    if here != everywhere:
+        _stay_on(everywhere - here)  # a child inherits it
     try:
         yield
     finally:
-        os.sched_setaffinity(0, here)  # to where the child is not, at once
-        os.sched_setaffinity(0, everywhere)
+        if here != everywhere:
+            _stay_on(here)  # to where the child is not, at once
+            _stay_on(everywhere)
 
 
 @contextlib.contextmanager
@@ -160,10 +158,25 @@ def giving_way() -> Iterator[None]:
     """
     with contextlib.suppress(OSError):  # another system, or one that does not share by sessions
         Path("/proc/self/autogroup").write_text("10")
-    yield
-    if sys.platform == "linux":
+    try:
+        yield
+    finally:
         with contextlib.suppress(OSError):  # the parent is gone
-            os.sched_setaffinity(0, os.sched_getaffinity(os.getppid()))
+            _stay_on(os.sched_getaffinity(os.getppid()) if sys.platform == "linux" else set())
+
+
+def _stay_on(cores: set[int]) -> None:
+    """Keep this thread on some cores; not where the system forbids it, since nothing but time depends on it."""
+    if cores and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cores)
+
+
+def _core_of_this_thread() -> set[int]:
+    """By proc(5) the 39th word, of which the second one stands in brackets; none where there is no such file."""
+    with contextlib.suppress(OSError):
+        return {int(Path("/proc/thread-self/stat").read_text(errors="replace").rpartition(")")[2].split()[36])}
+    return set()
 
 
 def serve_with(

@@ -20,21 +20,23 @@ def serve() -> None:
 
     def handle(message, reply) -> None:
         seen = [sorted(os.sched_getaffinity(0))]
-        with giving_way() if message["single"] else contextlib.nullcontext():
+        with contextlib.suppress(ImportError), giving_way() if message["single"] else contextlib.nullcontext():
             seen.append(sorted(os.sched_getaffinity(0)))
+            if message["fails"]:
+                raise ImportError("no such module")
         reply({"seen": [*seen, sorted(os.sched_getaffinity(0))]})
 
     serve_with(handle, lambda _: None, nice=0)
 
 
 @needs_cores
-@pytest.mark.parametrize("single", [True, False])
-def test_a_single_runs_companion_leaves_a_core_to_its_parents_imports(single):
+@pytest.mark.parametrize(("single", "fails"), [(True, False), (True, True), (False, False)])
+def test_a_single_runs_companion_leaves_a_core_to_its_parents_imports(single, fails):
     ours = sorted(os.sched_getaffinity(0))
     replies: list[dict] = []
     companion = Companion(__name__, replies.append, lambda why: None, aside=single)
     assert sorted(os.sched_getaffinity(0)) == ours, "the parent may be everywhere again"
-    companion.send({"single": single})
+    companion.send({"single": single, "fails": fails})
     assert companion.close(60)
     [reply] = replies
     before, within, after = reply["seen"]
@@ -42,3 +44,16 @@ def test_a_single_runs_companion_leaves_a_core_to_its_parents_imports(single):
     assert len(before) == len(ours) - single
     assert set(before) <= set(ours)
     assert after == ours
+
+
+@needs_cores
+def test_a_system_that_lets_nobody_choose_cores_has_companions_too(monkeypatch):
+    def refuse(pid: int, cores: set[int]) -> None:
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    replies: list[dict] = []
+    companion = Companion(__name__, replies.append, lambda why: None, aside=True)
+    companion.send({"single": True, "fails": False})
+    assert companion.close(60)
+    assert len(replies) == 1
