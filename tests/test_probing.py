@@ -10,10 +10,12 @@ import torch
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
+from mlp_study.data.module import PopulationData
 from mlp_study.factors.diagnostics import DIAGNOSTICS
 from mlp_study.probes.verdict import FARTHEST, features
 from mlp_study.training import probing
-from mlp_study.training.lookahead import far_enough, look_ahead, milestones
+from mlp_study.training.lookahead import far_enough, look_ahead, milestones, watch
+from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import assembled, lockstep_order, train_population
 from mlp_study.training.probing import measure_ends
 from mlp_study.training.results import Listener
@@ -144,10 +146,25 @@ def test_the_look_ahead_is_the_trainings_beginning(more):
         assert [row["step"] for row in glimpses[place].rows] == [0, *milestones(len(glimpses[place].losses))]
 
 
+def test_a_look_ahead_says_how_far_the_next_step_goes_and_what_chance_would_lose():
+    """The update ratio after one step is the distance to the weights after two, of the same minibatch's update."""
+    config = run("loss=mse", "data.batch_size=full", "model.widths=[8]", "trainer.max_epochs=3")
+    images = load("digits")
+    [glimpse] = look_ahead([config], images, steps=2, initial=(), seen=10**6)
+    after = {}
+    for steps in (1, 2):
+        module = PopulationModule(PopulationData([config], images, 64))
+        watch(module, steps, initial=())
+        after[steps] = torch.cat([w.detach().flatten() for w in module.mlp.weights])
+    moved = (after[2] - after[1]).norm() / after[1].norm()
+    assert glimpse.rows[1]["update_ratio"] == pytest.approx(float(moved), rel=1e-3)
+    assert glimpse.chance_loss == pytest.approx(0.09)
+
+
 def test_a_long_training_is_looked_at_further_until_the_forecast_knows_its_length():
-    assert [far_enough(total) for total in (10, 340, 5_000, 10_000, 93_750, 10**7)] == [96, 96, 96, 184, 1718, 2000]
+    assert [far_enough(total) for total in (10, 340, 5_000, 10_000, 93_750, 10**7)] == [128, 128, 128, 184, 1718, 2000]
     [glimpse] = look_ahead([run("trainer.max_epochs=1000", "model.widths=[8]")], load("digits"), initial=())
-    assert len(glimpse.losses) == glimpse.rows[-1]["step"] == far_enough(glimpse.total_steps) > 96
+    assert len(glimpse.losses) == glimpse.rows[-1]["step"] == far_enough(glimpse.total_steps) > 128
     assert features(glimpse)["ahead"] == pytest.approx(FARTHEST, abs=0.01)
 
 

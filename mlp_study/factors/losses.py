@@ -58,6 +58,16 @@ class Loss:
         [slope_KCB] = torch.autograd.grad(loss_KB, logits_KCB, torch.ones_like(loss_KB))
         return loss_KB.detach(), slope_KCB
 
+    def chance_loss(self, classes: int, **options: Any) -> float:
+        """The mean loss over all labels of a network that gives each class 1/C, whatever the image.
+
+        ln C for the cross-entropies, (1 - 1/C) / C for the squared error. As logits: -ln(C - 1) for every class, of
+        which a softmax and a sigmoid both make 1/C.
+        """
+        labels_1B = torch.arange(classes)[None]
+        logits_1CB = torch.full((1, classes, classes), -math.log(max(classes - 1, 1)), dtype=torch.float64)
+        return float(self.function(logits_1CB, labels_1B, **options).mean())
+
     def module(self, **options: Any) -> nn.Module:
         """The mean loss as a plain module: (logits_BC, labels_B) -> scalar, with one member's options."""
         return _mean_loss_class()(self.function, options)

@@ -1,6 +1,6 @@
 """The verdict: what the first steps of a network foretell, and why. All thresholds of the diagnosis stand here.
 
-The verdict judges a `Glimpse`: probes before the first step and along a look-ahead of a few dozen steps. It says two
+The verdict judges a `Glimpse`: probes before the first step and along a look-ahead at the first steps. It says two
 things. Whether the network will learn: a forecast, the probability that its final accuracy reaches 0.8 of what the
 best cure would give. And if not, why: the mechanism whose mark the look-ahead shows.
 
@@ -12,8 +12,9 @@ Fashion-MNIST, learning rates and seeds that the report's `held` half does not u
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Row = Mapping[str, float]
 
@@ -29,14 +30,20 @@ UNSTABLE = 1.0  # stability index above which the first step overshoots: evidenc
 
 # The forecast: a logistic model of the look-ahead's end, and the probability from which on it says ``will train``.
 FORECAST = {
-    "constant": 2.42,
-    "progress": 4.12,  # ln of the accuracy above chance, as a part of what can be gained
-    "progress squared": 0.49,
-    "ahead": 1.16,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
-    "saturated": -2.36,  # largest share over the layers
+    "constant": -10.94,
+    "gained": 6.59,  # accuracy above chance, as a part of what can be gained
+    "loss gone": 0.48,  # ln of the part of the chance loss that is gone
+    "ahead": 1.29,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
+    "open": 0.67,  # ln of the part of (unit, image) pairs that is not saturated, in the worst layer
+    "spike": -0.20,  # ln of how far, in ln, the highest loss of the last third stands above its median
+    "pace": -2.92,  # ln of the next step's length over the weights' norm; with its square, best at 0.004
+    "pace squared": -0.26,
 }
-LEARNS = 0.40  # the middle of a flat top: from 0.32 to 0.46 the balanced accuracy changes by 0.003
-LEAST_PROGRESS = 0.01  # what the accuracy on a few hundred images can tell from chance
+LEARNS = 0.30  # the middle of a flat top: from 0.20 to 0.34 the balanced accuracy changes by 0.002
+LEAST = 0.003  # of the chance loss, of open pairs: less counts as this
+LEAST_SPIKE = 0.01
+SLOWEST = 1e-6  # step over weights: less counts as this
+USUAL_PACE = (1e-4, 0.02)  # step over weights outside of which the evidence says so
 FARTHEST = 4.0  # of ``ahead``: the study knows trainings up to 48 times as long; longer ones count as 55 times
 
 
@@ -46,12 +53,13 @@ class Glimpse:
 
     Attributes:
         initial: diagnostics before the first step.
-        rows: ``loss``, ``accuracy``, ``dead``, ``saturated``, ``plateau`` (and per layer) on some training images,
-            at some ``step`` from 0 on.
+        rows: ``loss``, ``accuracy``, ``dead``, ``saturated``, ``plateau``, ``update_ratio`` (and per layer) on some
+            training images, at some ``step`` from 0 on.
         losses: the minibatch loss of each step.
         total_steps: how many steps the whole training would take.
         classes: how many classes the data have.
         diverged: in words, if the loss stopped being finite.
+        chance_loss: the loss of a network that gives each class the same probability (``Loss.chance_loss``).
     """
 
     initial: dict[str, float] = field(default_factory=dict)
@@ -60,6 +68,7 @@ class Glimpse:
     total_steps: int = 0
     classes: int = 10
     diverged: str | None = None
+    chance_loss: float = math.log(10)
 
 
 @dataclass(frozen=True)
@@ -103,15 +112,23 @@ def judge(glimpse: Glimpse) -> Verdict:
 def features(glimpse: Glimpse) -> dict[str, float]:
     """What the forecast weighs; the look-ahead has at least its first and last row, with finite losses."""
     last, chance = glimpse.rows[-1], 1 / glimpse.classes
-    gained = max((last["accuracy"] - chance) / (1 - chance), LEAST_PROGRESS)
-    progress = math.log(gained)
+    pace = math.log(min(max(last.get("update_ratio", 0.0), SLOWEST), 1.0))
     return {
         "constant": 1.0,
-        "progress": progress,
-        "progress squared": progress**2,
+        "gained": max((last["accuracy"] - chance) / (1 - chance), 0.0),
+        "loss gone": math.log(max(1 - last["loss"] / glimpse.chance_loss, LEAST)),
         "ahead": 0.0 if is_stuck(last) else min(math.log(max(glimpse.total_steps, 1) / max(last["step"], 1)), FARTHEST),
-        "saturated": worst(last, "saturated"),
+        "open": math.log(max(1 - worst(last, "saturated"), LEAST)),
+        "spike": math.log(max(spike(glimpse.losses), LEAST_SPIKE)),
+        "pace": pace,
+        "pace squared": pace**2,
     }
+
+
+def spike(losses: Sequence[float]) -> float:
+    """How far the highest minibatch loss of the last third stands above its median, as a difference of logarithms."""
+    some = sorted(max(loss, 1e-6) for loss in losses[-max(len(losses) // 3, 1) :] if math.isfinite(loss))
+    return math.log(some[-1] / statistics.median(some)) if some else 0.0
 
 
 def is_stuck(row: Row) -> bool:
@@ -199,6 +216,10 @@ def _of_the_look_ahead(glimpse: Glimpse) -> list[str]:
     ):
         if worst(last, name) > 0.3:
             found.append(f"after {steps} {worst(last, name):.0%} {words} ({worst(first, name):.0%} before)")
+    pace = last.get("update_ratio", math.nan)
+    if not math.isnan(pace) and not USUAL_PACE[0] <= pace <= USUAL_PACE[1]:
+        usual = " to ".join(f"{bound:.2g}" for bound in USUAL_PACE)
+        found.append(f"after {steps} a step's length is {pace:.2g} of the weights' norm (usual: {usual})")
     if last.get("plateau", 0.0) > 0.05:
         found.append(f"after {steps} {last['plateau']:.0%} of the images are wrong and send back no gradient")
     return found
@@ -211,4 +232,4 @@ def truncated(glimpse: Glimpse, steps: int) -> Glimpse:
     finite: Sequence[float] = glimpse.losses[:steps]
     if glimpse.diverged and not all(math.isfinite(loss) for loss in finite):
         lost = glimpse.diverged
-    return Glimpse(glimpse.initial, rows, list(finite), glimpse.total_steps, glimpse.classes, lost)
+    return replace(glimpse, rows=rows, losses=list(finite), diverged=lost)

@@ -16,6 +16,7 @@ import torch
 from mlp_study.config import RunConfig
 from mlp_study.data.blocks import Block
 from mlp_study.data.module import PopulationData
+from mlp_study.factors.losses import LOSSES
 from mlp_study.probes.verdict import FARTHEST, Glimpse
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measured, row_of
@@ -23,8 +24,8 @@ from mlp_study.training.probing import measured, row_of
 if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet
 
-STEPS, MOST = 96, 2000  # a look-ahead; one at a training that is very long
-WATCHED = ("dead", "saturated", "plateau")
+STEPS, MOST = 128, 2000  # a look-ahead; one at a training that is very long
+WATCHED = ("dead", "saturated", "plateau", "update_ratio")
 INITIAL = (
     "preactivation",
     "sparsity",
@@ -85,7 +86,14 @@ def watch(
     """``look_ahead`` with a population that has been made already and has not been trained."""
     steps = min(far_enough(module.total_steps) if steps is None else steps, module.total_steps)
     classes = module.mlp.sizes[-1]
-    found = [Glimpse(total_steps=module.total_steps, classes=classes) for _ in module.configs]
+    found = [
+        Glimpse(
+            total_steps=module.total_steps,
+            classes=classes,
+            chance_loss=LOSSES[config.loss.name].chance_loss(classes, **config.loss.options),
+        )
+        for config in module.configs
+    ]
     module.setup("fit")
     module.on_train_start()
     module.on_train_epoch_start()
@@ -123,7 +131,8 @@ def _note_losses(module: PopulationModule, found: Sequence[Glimpse]) -> None:
 @torch.no_grad()
 def _look(module: PopulationModule, found: Sequence[Glimpse], step: int, seen: int) -> None:
     """One row for every member that has not diverged."""
-    values = measured(module.mlp, module.feed, WATCHED, seen, as_training=module.mlp.norm == "batch")
+    batch_norm = module.mlp.norm == "batch"
+    values = measured(module.mlp, module.feed, WATCHED, seen, as_training=batch_norm, updates=module.updates)
     for k in module.active_places():
         loss, accuracy = float(values["loss"][k]), float(values["accuracy"][k])
         found[k].rows.append({"step": step, "loss": loss, "accuracy": accuracy, **row_of(values, k, WATCHED)})

@@ -171,6 +171,25 @@ def test_a_member_at_infinity_leaves_its_neighbours_alone(name, options):
             assert not LOSSES[name].function(logits_KCB, labels_KB, **options)[1].isfinite().any()
 
 
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("classes", [2, 10])
+def test_chance_is_the_least_loss_of_one_answer_to_every_image(name, options, classes):
+    """Against a search over constant outputs: equal logits, which is all that equally frequent labels can ask for."""
+    labels_B = np.arange(classes)
+    found = []
+    for logit in np.linspace(-6, 6, 2401):
+        logits_CB = torch.full((1, classes, classes), logit, dtype=torch.float64)
+        found.append(float(LOSSES[name].function(logits_CB, torch.as_tensor(labels_B)[None], **options).mean()))
+    assert LOSSES[name].chance_loss(classes, **options) == pytest.approx(min(found), rel=1e-4)
+
+
+def test_chance_of_the_study_s_losses_in_closed_form():
+    assert LOSSES["cross_entropy"].chance_loss(10) == pytest.approx(math.log(10))
+    assert LOSSES["clipped_cross_entropy"].chance_loss(10) == pytest.approx(math.log(10))
+    assert LOSSES["mse"].chance_loss(10) == pytest.approx(0.09)
+    assert LOSSES["mse"].chance_loss(10, output="sigmoid") == pytest.approx(0.09)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_entries_explain_themselves(name):
     entry = LOSSES[name]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp_study.probes.verdict import MECHANISMS, OUTCOMES, Glimpse, forecast, judge, truncated
+from mlp_study.probes.verdict import MECHANISMS, OUTCOMES, Glimpse, features, forecast, judge, spike, truncated
 
 
 def glimpse(loss=0.5, accuracy=0.9, steps=96, total=400, diverged=None, initial=None, **last):
     first = {"step": 0, "loss": 2.3, "accuracy": 0.1, "plateau": 0.0}
-    end = {"step": steps, "loss": loss, "accuracy": accuracy, "plateau": 0.0, **last}
+    end = {"step": steps, "loss": loss, "accuracy": accuracy, "plateau": 0.0, "update_ratio": 0.002, **last}
     return Glimpse(initial or {}, [first, end], [loss] * steps, total, 10, diverged)
 
 
@@ -51,6 +53,40 @@ def test_a_forecast_is_a_probability_and_grows_with_the_time_left(accuracy, loss
         glimpse(loss, accuracy, steps, t, plateau=plateau, saturated_0=saturated) for t in (total, 2 * total)
     )
     assert 0 <= forecast(short) <= forecast(long) <= 1
+
+
+@given(shares, shares, st.floats(0.01, 20), shares, st.floats(1e-8, 10))
+def test_better_signs_never_lower_the_forecast(some, other, loss, plateau, pace):
+    """More accuracy, less loss, fewer saturated pairs, fewer images on a plateau."""
+    low, high = sorted((some, other))
+    kept = {"plateau": plateau, "update_ratio": pace}
+    assert forecast(glimpse(loss, low, **kept)) <= forecast(glimpse(loss, high, **kept))
+    assert forecast(glimpse(loss, 0.5, saturated_0=high, **kept)) <= forecast(
+        glimpse(loss, 0.5, saturated_0=low, **kept)
+    )
+    assert forecast(glimpse(loss * (1 + high), 0.5, **kept)) <= forecast(glimpse(loss * (1 + low), 0.5, **kept))
+    assert forecast(glimpse(loss, 0.5, **{**kept, "plateau": high})) <= forecast(
+        glimpse(loss, 0.5, **{**kept, "plateau": low})
+    )
+
+
+def test_the_forecast_knows_chance_by_the_loss_s_own_scale():
+    """The same part of the chance loss is gone from a squared error as from a cross-entropy."""
+    found = [features(replace(glimpse(part * chance), chance_loss=chance)) for part in (0.5,) for chance in (2.3, 0.09)]
+    assert found[0] == pytest.approx(found[1])
+    assert found[0]["loss gone"] == pytest.approx(math.log(0.5))
+
+
+@given(st.lists(st.floats(1e-5, 1e9), min_size=1, max_size=200))
+def test_spike_is_the_last_third_s_highest_loss_over_its_median(losses):
+    last = np.log(losses[-max(len(losses) // 3, 1) :])
+    assert spike(losses) == pytest.approx(last.max() - math.log(np.median(np.exp(last))), abs=1e-9)
+
+
+@pytest.mark.parametrize("pace", [1e-7, 0.002, 0.5])
+def test_evidence_speaks_of_steps_of_unusual_length_only(pace):
+    found = [sentence for sentence in judge(glimpse(update_ratio=pace)).evidence if "weights' norm" in sentence]
+    assert len(found) == (pace != 0.002)
 
 
 def test_evidence_names_the_mechanism_first():
