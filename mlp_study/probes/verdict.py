@@ -30,20 +30,20 @@ UNSTABLE = 1.0  # stability index above which the first step overshoots: evidenc
 
 # The forecast: a logistic model of the look-ahead's end, and the probability from which on it says ``will train``.
 FORECAST = {
-    "constant": -10.94,
-    "gained": 6.59,  # accuracy above chance, as a part of what can be gained
-    "loss gone": 0.48,  # ln of the part of the chance loss that is gone
-    "ahead": 1.29,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
-    "open": 0.67,  # ln of the part of (unit, image) pairs that is not saturated, in the worst layer
-    "spike": -0.20,  # ln of how far, in ln, the highest loss of the last third stands above its median
-    "pace": -2.92,  # ln of the next step's length over the weights' norm; with its square, best at 0.004
-    "pace squared": -0.26,
+    "constant": -2.16,
+    "gained": 6.65,  # accuracy above chance, as a part of what can be gained
+    "loss gone": 0.50,  # ln of the part of the chance loss that is gone
+    "ahead": 1.25,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
+    "open": 0.69,  # ln of the part of (unit, image) pairs that is not saturated, in the worst layer
+    "spike": -0.19,  # ln of how far, in ln, the highest loss of the last third stands above its median
+    "reach": 0.92,  # ln of how far the steps left can move the weights, over the weights' norm; at most 0
+    "haste": -0.97,  # ln of how many times ``HASTY`` the next step moves them; at least 0
 }
-LEARNS = 0.30  # the middle of a flat top: from 0.20 to 0.34 the balanced accuracy changes by 0.002
-LEAST = 0.003  # of the chance loss, of open pairs: less counts as this
+LEARNS = 0.22  # the middle of a flat top: from 0.18 to 0.28 the balanced accuracy changes by 0.002
+LEAST = 0.003  # of the chance loss, of open pairs, of the weights' norm: less counts as this
 LEAST_SPIKE = 0.01
-SLOWEST = 1e-6  # step over weights: less counts as this
-USUAL_PACE = (4e-4, 0.03)  # step over weights of 95 % of those that learn; outside of it the evidence says so
+HASTY = 0.005  # of the weights' norm
+LITTLE, MUCH = 0.1, 0.03  # reach below, a step above which the evidence says so: 2 % of those that learn each
 FARTHEST = 4.0  # of ``ahead``: the study knows trainings up to 48 times as long; longer ones count as 55 times
 
 
@@ -112,7 +112,7 @@ def judge(glimpse: Glimpse) -> Verdict:
 def features(glimpse: Glimpse) -> dict[str, float]:
     """What the forecast weighs; the look-ahead has at least its first and last row, with finite losses."""
     last, chance = glimpse.rows[-1], 1 / glimpse.classes
-    pace = math.log(min(max(last.get("update_ratio", 0.0), SLOWEST), 1.0))
+    pace = last.get("update_ratio", 0.0)
     return {
         "constant": 1.0,
         "gained": max((last["accuracy"] - chance) / (1 - chance), 0.0),
@@ -120,9 +120,14 @@ def features(glimpse: Glimpse) -> dict[str, float]:
         "ahead": 0.0 if is_stuck(last) else min(math.log(max(glimpse.total_steps, 1) / max(last["step"], 1)), FARTHEST),
         "open": math.log(max(1 - worst(last, "saturated"), LEAST)),
         "spike": math.log(max(spike(glimpse.losses), LEAST_SPIKE)),
-        "pace": pace,
-        "pace squared": pace**2,
+        "reach": math.log(min(max(pace * steps_left(glimpse), LEAST), 1.0)),
+        "haste": math.log(min(max(pace, HASTY), 1.0) / HASTY),
     }
+
+
+def steps_left(glimpse: Glimpse) -> int:
+    """Of the training, from the look-ahead's end on; at least one."""
+    return max(glimpse.total_steps - int(glimpse.rows[-1]["step"]), 1)
 
 
 def spike(losses: Sequence[float]) -> float:
@@ -217,10 +222,10 @@ def _of_the_look_ahead(glimpse: Glimpse) -> list[str]:
         if worst(last, name) > 0.3:
             found.append(f"after {steps} {worst(last, name):.0%} {words} ({worst(first, name):.0%} before)")
     pace = last.get("update_ratio", math.nan)
-    if not math.isnan(pace) and not USUAL_PACE[0] <= pace <= USUAL_PACE[1]:
-        found.append(
-            f"a step moves the weights by {pace:.2g} of their norm ({USUAL_PACE[0]} to {USUAL_PACE[1]} is usual)"
-        )
+    if pace * steps_left(glimpse) < LITTLE:
+        found.append(f"at this pace the steps left move the weights by {pace * steps_left(glimpse):.2g} of their norm")
+    elif pace > MUCH:
+        found.append(f"the next step moves the weights by {pace:.2g} of their norm")
     if last.get("plateau", 0.0) > 0.05:
         found.append(f"after {steps} {last['plateau']:.0%} of the images are wrong and send back no gradient")
     return found
