@@ -36,6 +36,7 @@ def as_dict(diagnosis: Diagnosis) -> dict[str, Any]:
         "verdict": diagnosis.verdict.outcome,
         "mechanism": diagnosis.verdict.mechanism,
         "probability": diagnosis.verdict.probability,
+        "close_call": diagnosis.verdict.close_call,
         "evidence": list(diagnosis.verdict.evidence),
         "cures": [
             {**dataclasses.asdict(cure), "verdict": cure.verdict.outcome, "probability": cure.verdict.probability}
@@ -81,6 +82,7 @@ def print_panel(diagnosis: Diagnosis, console: Console) -> None:
         Text(
             f"  {diagnosis.verdict.probability:.0%} to reach 0.8 of the best cure's accuracy in the training asked for"
         ),
+        *([Text("  a close call: of such verdicts two in five are wrong")] if diagnosis.verdict.close_call else []),
         *(Text(f"  - {sentence}") for sentence in diagnosis.verdict.evidence),
     ]
     if diagnosis.cures:

@@ -30,17 +30,18 @@ UNSTABLE = 1.0  # stability index above which the first step overshoots: evidenc
 
 # The forecast: a logistic model of the look-ahead's end, and the probability from which on it says ``will train``.
 FORECAST = {
-    "constant": -2.16,
-    "gained": 6.65,  # accuracy above chance, as a part of what can be gained
-    "loss gone": 0.50,  # ln of the part of the chance loss that is gone
-    "ahead": 1.25,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
-    "open": 0.69,  # ln of the part of (unit, image) pairs that is not saturated, in the worst layer
-    "spike": -0.19,  # ln of how far, in ln, the highest loss of the last third stands above its median
-    "reach": 0.92,  # ln of how far the steps left can move the weights, over the weights' norm; at most 0
-    "haste": -0.97,  # ln of how many times ``HASTY`` the next step moves them; at least 0
+    "constant": -1.59,
+    "gained": 6.31,  # accuracy above chance, as a part of what can be gained
+    "loss gone": 0.52,  # ln of the part of the chance loss that is gone
+    "ahead": 1.18,  # ln of how many times longer the whole training is than the look-ahead; 0 for the stuck
+    "open": 0.76,  # ln of the part of the worst layer that can learn: units not dead, (unit, image) pairs not saturated
+    "spike": -0.16,  # ln of how far, in ln, the highest loss of the last third stands above its median
+    "reach": 0.97,  # ln of how far the steps left can move the weights, over the weights' norm; at most 0
+    "haste": -0.95,  # ln of how many times ``HASTY`` the next step moves them; at least 0
 }
-LEARNS = 0.22  # the middle of a flat top: from 0.18 to 0.28 the balanced accuracy changes by 0.002
-LEAST = 0.003  # of the chance loss, of open pairs, of the weights' norm: less counts as this
+LEARNS = 0.26  # the middle of a flat top: from 0.18 to 0.32 the balanced accuracy changes by 0.004
+CLOSE = (0.1, 0.7)  # probabilities between which two verdicts in five were wrong, and one in fifty outside
+LEAST = 0.003  # of the chance loss, of a layer, of the weights' norm: less counts as this
 LEAST_SPIKE = 0.01
 HASTY = 0.005  # of the weights' norm
 LITTLE, MUCH = 0.1, 0.03  # reach below, a step above which the evidence says so: 2 % of those that learn each
@@ -91,6 +92,11 @@ class Verdict:
         return self.outcome == "will train"
 
     @property
+    def close_call(self) -> bool:
+        """Whether the first steps do not settle it."""
+        return CLOSE[0] <= self.probability <= CLOSE[1]
+
+    @property
     def mechanism(self) -> str | None:
         """One of ``MECHANISMS``, ``slow``, or None for a network that will train."""
         if self.will_learn:
@@ -118,7 +124,7 @@ def features(glimpse: Glimpse) -> dict[str, float]:
         "gained": max((last["accuracy"] - chance) / (1 - chance), 0.0),
         "loss gone": math.log(max(1 - last["loss"] / glimpse.chance_loss, LEAST)),
         "ahead": 0.0 if is_stuck(last) else min(math.log(max(glimpse.total_steps, 1) / max(last["step"], 1)), FARTHEST),
-        "open": math.log(max(1 - worst(last, "saturated"), LEAST)),
+        "open": math.log(max(1 - max(worst(last, "saturated"), worst(last, "dead")), LEAST)),
         "spike": math.log(max(spike(glimpse.losses), LEAST_SPIKE)),
         "reach": math.log(min(max(pace * steps_left(glimpse), LEAST), 1.0)),
         "haste": math.log(min(max(pace, HASTY), 1.0) / HASTY),

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlp_study.diagnosis.diagnosis import Diagnosis
+from mlp_study.diagnosis.panel import as_dict
 from mlp_study.probes.verdict import MECHANISMS, OUTCOMES, Glimpse, features, forecast, judge, spike, truncated
 
 
@@ -42,6 +44,15 @@ def test_each_mechanism_by_its_mark(looked, outcome):
 
 def test_every_mechanism_is_an_outcome():
     assert {f"will collapse: {m}" for m in MECHANISMS} < set(OUTCOMES)
+
+
+@pytest.mark.parametrize(("loss", "accuracy", "close"), [(2.3, 0.1, False), (1.9, 0.35, True), (0.5, 0.95, False)])
+def test_a_close_call_is_said_to_be_one(loss, accuracy, close):
+    looked = glimpse(loss, accuracy)
+    assert judge(looked).close_call == close == (0.1 <= forecast(looked) <= 0.7)
+    found = Diagnosis({}, looked, judge(looked))
+    assert as_dict(found)["close_call"] == close
+    assert ("a close call" in str(found)) == close
 
 
 shares = st.floats(0, 1)
