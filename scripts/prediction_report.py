@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 SUCCESS = 0.8
 
+LIMITS = (0.16, 0.20, 0.26, 0.30, 0.40, 0.50)
+BOUNDS = (0.0, 0.1, 0.26, 0.5, 0.7, 1.01)  # of probabilities that the report counts apart
 LENGTHS = (8, 16, 32, 48, 64, 96, 128)  # look-aheads that the report compares, and from which the forecast is fitted
 
 
@@ -49,8 +54,9 @@ def read(out: Path) -> dict[str, list[Case]]:
 
     lines = [line for name in ("runs.jsonl", "sources.jsonl") for line in lines_of(out / name)]
 
-    def kind(line: dict[str, Any]) -> tuple[str, str, str]:
-        return line["half"], line["cell"]["data"], str(line["cell"]["model.widths"])
+    def kind(line: dict[str, Any]) -> tuple[Any, ...]:
+        cell = line["cell"]
+        return line["half"], cell["data"], str(cell["model.widths"]), cell.get("trainer.max_epochs")
 
     best: dict[Any, float] = defaultdict(float)
     for line in lines:
@@ -80,7 +86,14 @@ def balanced_accuracy(foretold: Sequence[bool], seen: Sequence[bool]) -> float:
     """Mean of the shares of successes and of failures that were foretold."""
     good = [f for f, s in zip(foretold, seen, strict=True) if s]
     bad = [not f for f, s in zip(foretold, seen, strict=True) if not s]
-    return (sum(good) / len(good) + sum(bad) / len(bad)) / 2
+    return (sum(good) / len(good) + sum(bad) / len(bad)) / 2 if good and bad else math.nan
+
+
+def interval(foretold: Sequence[bool], seen: Sequence[bool], samples: int = 2000) -> tuple[float, float]:
+    """95 % interval of the balanced accuracy, from resampled runs (percentile bootstrap, Efron 1979)."""
+    source, pairs = random.Random(0), list(zip(foretold, seen, strict=True))
+    found = sorted(balanced_accuracy(*zip(*source.choices(pairs, k=len(pairs)), strict=True)) for _ in range(samples))
+    return found[int(0.025 * samples)], found[int(0.975 * samples)]
 
 
 def fit(out: Path) -> None:
@@ -120,6 +133,7 @@ def summary(cases: Sequence[Case]) -> dict[str, Any]:
     foretold = [case.verdict.will_learn for case in cases]
     stable = [case.glimpse.initial.get("stability_index", 0.0) <= 1 for case in cases]
     lengths = {n: [judge(truncated(case.glimpse, n)).will_learn for case in cases] for n in LENGTHS}
+    collapse = [case for case in cases if "collapse" in case.verdict.outcome]
     confusion: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for case in cases:
         confusion[case.verdict.outcome][case.shown] += 1
@@ -127,14 +141,27 @@ def summary(cases: Sequence[Case]) -> dict[str, Any]:
         "runs": len(cases),
         "succeeded": sum(seen),
         "balanced accuracy": balanced_accuracy(foretold, seen),
+        "interval": interval(foretold, seen),
+        "by limit": {
+            limit: balanced_accuracy([c.verdict.probability >= limit for c in cases], seen) for limit in LIMITS
+        },
         "successes foretold": sum(f and s for f, s in zip(foretold, seen, strict=True)) / max(sum(seen), 1),
         "failures foretold": sum(not f and not s for f, s in zip(foretold, seen, strict=True))
-        / (len(seen) - sum(seen)),
+        / max(len(seen) - sum(seen), 1),
         "stability index alone": balanced_accuracy(stable, seen),
         "by look-ahead": {n: balanced_accuracy(found, seen) for n, found in lengths.items()},
         "confusion": {told: dict(shown) for told, shown in confusion.items()},
+        "by probability": [_between(cases, *bounds) for bounds in pairwise(BOUNDS)],
+        "mechanism right": sum(case.verdict.outcome == case.shown for case in collapse),
+        "told to collapse": len(collapse),
         "wrong": [_told_wrong(case) for case in cases if case.verdict.will_learn != case.succeeded],
     }
+
+
+def _between(cases: Sequence[Case], low: float, high: float) -> dict[str, Any]:
+    """The verdicts of a foretold probability from ``low`` to ``high``: how many there are, and how many succeeded."""
+    some = [case for case in cases if low <= case.verdict.probability < high]
+    return {"from": low, "to": min(high, 1.0), "runs": len(some), "succeeded": sum(case.succeeded for case in some)}
 
 
 def _told_wrong(case: Case) -> dict[str, Any]:
@@ -151,7 +178,12 @@ def report(out: Path) -> None:
     """Write report.json and calibration.png, and print the tables."""
     halves = read(out)
     rows = by_variant(halves.pop("sources", []))
-    kinds = {"select": "select (thresholds were chosen here)", "held": "held (other seeds and learning rates)"}
+    kinds = {
+        "select": "select (thresholds were chosen here)",
+        "held": "held (other seeds and learning rates)",
+        "fresh": "fresh (others again)",
+        "short": "short (at most 190 steps)",
+    }
     found: dict[str, Any] = {"sources": rows} if rows else {}
     for half, cases in halves.items():
         found[half] = summary(cases)
@@ -159,14 +191,14 @@ def report(out: Path) -> None:
             part = [case for case in cases if case.line["cell"]["data"] == data]
             found[f"{half}, {data}"] = {k: v for k, v in summary(part).items() if k != "wrong"}
     (out / "report.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    print(f"{'runs':<42}{'n':>6}{'success':>9}{'balanced':>10}{'index only':>12}   by look-ahead of {LENGTHS} steps")
+    print(f"{'runs':<42}{'n':>6}{'success':>9}{'balanced':>10}{'index only':>29}   by look-ahead of {LENGTHS} steps")
     for name, row in found.items():
         if name == "sources":
             continue
         lengths = "  ".join(f"{value:.3f}" for value in row["by look-ahead"].values())
         print(
             f"{kinds.get(name, name):<42}{row['runs']:>6}{row['succeeded'] / row['runs']:>9.2f}"
-            f"{row['balanced accuracy']:>10.3f}"
+            f"{row['balanced accuracy']:>10.3f} ({row['interval'][0]:.3f} to {row['interval'][1]:.3f})"
             f"{row['stability index alone']:>12.3f}   {lengths}"
         )
     for half in halves:
@@ -215,7 +247,8 @@ def draw_calibration(halves: dict[str, list[Case]], path: Path) -> None:
 
     shown = [half for half in ("held", "mnist") if halves.get(half)]
     caption = (
-        "Tenths of the foretold probability; bars: 95 % Wilson intervals; numbers: runs. No threshold saw these runs."
+        "Tenths of the foretold probability; bars: 95 % Wilson intervals; numbers: runs. The forecast was fitted on "
+        "others."
     )
     sheet = Sheet(5.4, 4.2, "Does a foretold 70 % succeed in 70 % of the runs?", caption)
     axes = sheet.panel(0.7, 5.2, below=0.5, above=0.1)

@@ -8,7 +8,8 @@
 ``run`` draws runs from the space of conf/sweeps/prediction.yaml, writes down what the diagnosis measures before
 training (a look-ahead at its first steps) and how the run then ends. Two halves: ``select`` with the space's learning
 rates and seeds, from which ``fit`` finds the constants of mlp_study/probes/verdict.py, and ``held`` with learning rates
-between them and other seeds, which only the report sees. ``mnist`` is a third data set that no threshold saw.
+between them and other seeds, which only the report sees. ``mnist`` is a third data set. ``fresh``, half as large, has
+learning rates and seeds of its own again, and ``short`` trainings that the look-ahead sees all or most of.
 ``sources`` does the same with every variant of the five sources, as conf/experiment has them, each seed by itself. The
 same command again measures what is missing. ``report`` judges the stored measurements with the verdict's rules as they
 are now, and compares.
@@ -36,8 +37,15 @@ from typing import Any
 
 from prediction_report import fit, lines_of, report
 
-LR_BETWEEN = 10**0.5  # the held half's learning rates lie between those of the space, on its logarithmic scale
-HELD_SEEDS = 100
+# Each part's learning rates are the space's times a number, so that none meets another's; its seeds lie apart, too.
+PARTS = {
+    "select": (1.0, 0),
+    "held": (10**0.5, 100),
+    "mnist": (10**0.5, 100),
+    "fresh": (10**0.25, 200),
+    "short": (10**0.75, 300),
+}
+SHORT = [2, 3, 5]  # epochs: 76, 114 and 190 steps, of which the look-ahead sees all, all, and two thirds
 CHUNK = 48  # members of a population: bounds the memory of Lanczos' basis
 PROBES: dict[str, Any] = {"ends": ["dead", "saturated", "plateau"], "epochs": []}
 
@@ -56,12 +64,15 @@ def space() -> tuple[dict[str, Any], dict[str, list[Any]]]:
 
 
 def drawn(half: str, data: str, count: int) -> list[dict[str, Any]]:
-    """``count`` different runs of a half on a data set, as swept key -> value."""
+    """``count`` different runs of a part of the study on a data set, as swept key -> value."""
     _, axes = space()
     source = random.Random(f"{half} {data}")
-    if half != "select":
-        axes["optimizer.lr"] = [lr * LR_BETWEEN for lr in axes["optimizer.lr"][:-1]]
-        axes["seed"] = [seed + HELD_SEEDS for seed in axes["seed"]]
+    times, seeds = PARTS[half]
+    if times > 1:
+        axes["optimizer.lr"] = [lr * times for lr in axes["optimizer.lr"][:-1]]
+        axes["seed"] = [seed + seeds for seed in axes["seed"]]
+    if half == "short":
+        axes["trainer.max_epochs"] = SHORT
     axes["data"] = [data]
     cells = list(itertools.product(*axes.values()))
     return [dict(zip(axes, cell, strict=True)) for cell in source.sample(cells, count)]
@@ -100,10 +111,14 @@ def populations(runs: Sequence[Run]) -> Iterator[tuple[list[dict[str, Any]], lis
 
 def measure(half: str, runs: Sequence[Run], out: Path, workers: int = 1) -> None:
     """Look ahead and train whatever ``out`` does not have yet, and append one line a run to it."""
+    torn_line_removed(out)
     done = {_key(line) for line in lines_of(out)}
-    todo = [
-        part for part in populations(runs) if not all(_key({"half": half, "cell": cell}) in done for cell in part[0])
-    ]
+
+    def missing(cells: list[dict[str, Any]], configs: list[Any]) -> bool:
+        lines = ({"half": half, "cell": a, "run_id": b.run_id} for a, b in zip(cells, configs, strict=True))
+        return not all(_key(line) in done for line in lines)
+
+    todo = [part for part in populations(runs) if missing(*part)]
     with _pool(min(workers, len(todo))) as each, out.open("a", encoding="utf-8") as file:
         for lines in each(functools.partial(measured, half), todo):
             file.writelines(json.dumps(line) + "\n" for line in lines if _key(line) not in done)
@@ -117,7 +132,7 @@ def measure(half: str, runs: Sequence[Run], out: Path, workers: int = 1) -> None
 def measured(half: str, part: tuple[list[dict[str, Any]], list[Any]]) -> list[dict[str, Any]]:
     """A line for each run of a population: what was seen before training, and how it ended."""
     from mlp_study.data.images import load
-    from mlp_study.training.lookahead import look_ahead
+    from mlp_study.training.lookahead import STEPS, look_ahead
     from mlp_study.training.population import train_population
 
     cells, configs = part
@@ -132,6 +147,8 @@ def measured(half: str, part: tuple[list[dict[str, Any]], list[Any]]) -> list[di
         {
             "half": half,
             "cell": cell,
+            "run_id": config.run_id,
+            "steps": STEPS,
             "glimpse": dataclasses.asdict(glimpse),
             "outcome": result.outcome,
             "metrics": result.metrics,
@@ -139,18 +156,18 @@ def measured(half: str, part: tuple[list[dict[str, Any]], list[Any]]) -> list[di
             "look_seconds": (looked - began) / len(cells),
             "train_seconds": (trained - looked) / len(cells),
         }
-        for cell, glimpse, result in zip(cells, glimpses, results, strict=True)
+        for cell, config, glimpse, result in zip(cells, configs, glimpses, results, strict=True)
     ]
 
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[Callable[..., Any]]:
-    """``map`` over processes of one thread each, in order; without processes if one is enough."""
+    """``map`` over processes of one thread each, in the order in which they end; without processes if one is enough."""
     if workers < 2:
         yield map
         return
     with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
-        yield pool.imap
+        yield pool.imap_unordered
 
 
 def _one_thread() -> None:
@@ -159,12 +176,24 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def torn_line_removed(path: Path) -> None:
+    """Cut off what a killed process left of its last line."""
+    if path.exists():
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
 def _key(line: dict[str, Any]) -> str:
-    return json.dumps([line["half"], line["cell"]])
+    """What a line is about; raises SystemExit for lines of another version, which nothing may be added to."""
+    from mlp_study.training.lookahead import STEPS
+
+    if line.get("steps", STEPS) != STEPS or "run_id" not in line:
+        raise SystemExit("error: the folder has runs that another version has looked at; name a new one")
+    return json.dumps([line["half"], line["cell"], line["run_id"]])
 
 
 def run(out: Path, runs: int, mnist: int, workers: int) -> None:
-    """All halves, into ``out``/runs.jsonl."""
+    """All parts, into ``out``/runs.jsonl."""
     out.mkdir(parents=True, exist_ok=True)
     _, axes = space()
     for half, data, count in [(h, d, runs) for h in ("select", "held") for d in axes["data"]] + [

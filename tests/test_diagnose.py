@@ -46,6 +46,8 @@ def config(*overrides):
             "will collapse: divergence",
         ),
         (["activation=tanh", "data.scale=none", "optimizer.lr=1"], "will collapse: saturation"),
+        (["optimizer=adam", "optimizer.lr=0.003", "data.limit=1000", "trainer.max_epochs=3"], "will train"),
+        (["optimizer.lr=0.1", "data.limit=1000", "trainer.max_epochs=4", "schedule=cosine"], "will train"),
     ],
 )
 def test_verdicts_on_known_cases(overrides, verdict):
@@ -237,6 +239,7 @@ NAN = torch.where(torch.arange(784) == 3, torch.nan, X_NI[:50])
         ((FINE, X_NI, Y_N[:5]), {"lr": 0.1}, r"y has shape \[5\]"),
         ((FINE, X_NI, Y_N.float()), {"lr": 0.1}, "whole numbers"),
         ((FINE, X_NI, Y_N + 1), {"lr": 0.1}, "the class 10"),
+        ((nn.Sequential(nn.Linear(784, 4), nn.ReLU(), nn.Linear(4, 1)), X_NI, Y_N * 0), {"lr": 0.1}, "has one output"),
         ((FINE, X_NI[:, :9], Y_N), {"lr": 0.1}, "the model fails on x"),
         (("net", X_NI, Y_N), {"lr": 0.1}, "model is a str"),
         ((FINE, "pixels", Y_N), {"lr": 0.1}, "x is a str"),

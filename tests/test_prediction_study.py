@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from mlp_study.probes.verdict import FORECAST
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -37,6 +40,14 @@ def test_balanced_accuracy_is_the_mean_of_both_shares(told):
     assert told.balanced_accuracy([True, False, False, False, False, True], seen) == (1 / 2 + 3 / 4) / 2
 
 
+def test_an_interval_narrows_with_more_runs_and_holds_its_score(told):
+    seen = [True, False, False, True, False]
+    told_right, told_wrong = [True, False, False, True, False], [True, False, True, True, False]
+    assert told.interval(told_right, seen, 200) == (1, 1)
+    few, many = (told.interval(told_wrong * n, seen * n, 200) for n in (4, 100))
+    assert few[0] < many[0] < told.balanced_accuracy(told_wrong, seen) < many[1] < few[1]
+
+
 @pytest.mark.slow
 def test_a_small_study_from_its_runs_to_its_report(study, told, tmp_path, capsys):
     """Eight runs a half, cut short; one is lost and measured again; two of them are told as a source's variants."""
@@ -49,7 +60,7 @@ def test_a_small_study_from_its_runs_to_its_report(study, told, tmp_path, capsys
     for half in ("select", "held"):
         measure(half)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]) + json.dumps(lines[-1])[:500])  # a kill
     measure("held")
     again = [json.loads(line) for line in path.read_text().splitlines()]
     assert again[:-1] == lines[:-1]
@@ -61,6 +72,8 @@ def test_a_small_study_from_its_runs_to_its_report(study, told, tmp_path, capsys
     for line, variant in zip(sources, ("a", "b"), strict=True):
         line["cell"] |= {"source": "made_up", "variant": variant}
     (tmp_path / "sources.jsonl").write_text("".join(json.dumps(line) + "\n" for line in sources))
+    told.fit(tmp_path)
+    assert set(FORECAST) == set(re.findall(r'"([a-z ]+)": -?\d', capsys.readouterr().out))
     halves = told.read(tmp_path)
     assert {half: len(cases) for half, cases in halves.items()} == {"select": 8, "held": 8, "sources": 2}
     rows = told.by_variant(halves["sources"])
@@ -68,4 +81,10 @@ def test_a_small_study_from_its_runs_to_its_report(study, told, tmp_path, capsys
     assert all(row["right"] == (row["foretold"] == row["succeeded"]) for row in rows)
     told.report(tmp_path)
     assert "made_up a" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["held"]["runs"] == 8
+    found = json.loads((tmp_path / "report.json").read_text())["held"]
+    assert found["runs"] == 8 == sum(part["runs"] for part in found["by probability"])
+    assert found["interval"][0] <= found["balanced accuracy"] <= found["interval"][1]
+
+    path.write_text("".join(json.dumps({**line, "steps": 96}) + "\n" for line in lines))
+    with pytest.raises(SystemExit, match="another version"):
+        measure("held")

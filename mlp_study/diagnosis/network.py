@@ -203,6 +203,8 @@ def _check_fit(layers: Layers, arrays: Arrays) -> None:
     inputs, largest = arrays.train_images_NI.shape[1], int(arrays.train_labels_N.max())
     if inputs != layers.sizes[0]:
         raise DataError(f"x has {inputs} inputs an example; the model's first layer takes {layers.sizes[0]}")
+    if len(arrays.classes) < 2:
+        raise DataError("the model has one output; a classifier takes one for each class, at least two")
     if largest >= len(arrays.classes):
         raise DataError(
             f"y has the class {largest}; the model's {len(arrays.classes)} outputs take 0 to {len(arrays.classes) - 1}"

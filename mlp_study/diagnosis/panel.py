@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.factors.diagnostics import DIAGNOSTICS
+from mlp_study.probes.verdict import LEARNS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,6 +27,14 @@ COLUMNS = {
     "missed": "missed",
 }
 SHARES = {name for name in COLUMNS if name in DIAGNOSTICS}
+LOOKED = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "dead": "dead",
+    "saturated": "saturated",
+    "plateau": "plateau",
+    "update_ratio": "step/weights",
+}
 CURES_SHOWN = 6
 
 
@@ -82,7 +91,11 @@ def print_panel(diagnosis: Diagnosis, console: Console) -> None:
         Text(
             f"  {diagnosis.verdict.probability:.0%} to reach 0.8 of the best cure's accuracy in the training asked for"
         ),
-        *([Text("  a close call: of such verdicts two in five are wrong")] if diagnosis.verdict.close_call else []),
+        *(
+            [Text(f"  a close call: from {LEARNS:.0%} on it is called trainable")]
+            if diagnosis.verdict.close_call
+            else []
+        ),
         *(Text(f"  - {sentence}") for sentence in diagnosis.verdict.evidence),
     ]
     if diagnosis.cures:
@@ -125,8 +138,8 @@ def _curvature(diagnosis: Diagnosis) -> str:
 
 def _look_ahead(diagnosis: Diagnosis) -> Any:
     rows = diagnosis.glimpse.rows
-    names = [n for n in ("loss", "accuracy", "dead", "saturated", "plateau") if any(n in row for row in rows)]
-    table = _table("step", *names)
+    names = [n for n in LOOKED if any(n in row for row in rows)]
+    table = _table("step", *(LOOKED[name] for name in names))
     for row in rows[:: max(1, len(rows) // 8)] + (rows[-1:] if (len(rows) - 1) % max(1, len(rows) // 8) else []):
         table.add_row(f"{row['step']:.0f}", *(_number(name, row.get(name, math.nan)) for name in names))
     return table
@@ -135,6 +148,8 @@ def _look_ahead(diagnosis: Diagnosis) -> Any:
 def _number(name: str, value: float) -> str:
     if name in ("loss", "accuracy"):
         return f"{value:.4g}" if name == "loss" else f"{value:.3f}"
+    if name == "update_ratio" and not math.isnan(value):
+        return f"{value:.1e}"
     return "" if math.isnan(value) else f"{value:.0%}"
 
 

@@ -61,7 +61,7 @@ class Loss:
     def chance_loss(self, classes: int, **options: Any) -> float:
         """The mean loss over all labels of a network that gives each class 1/C, whatever the image.
 
-        ln C for the cross-entropies, (1 - 1/C) / C for the squared error. As logits: -ln(C - 1) for every class, of
+        ln C for both cross-entropies, (1 - 1/C) / C for the squared error. As logits: -ln(C - 1) for every class, of
         which a softmax and a sigmoid both make 1/C.
         """
         labels_1B = torch.arange(classes)[None]

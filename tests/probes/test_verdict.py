@@ -16,7 +16,7 @@ from mlp_study.probes.verdict import MECHANISMS, OUTCOMES, Glimpse, features, fo
 
 
 def glimpse(loss=0.5, accuracy=0.9, steps=96, total=400, diverged=None, initial=None, **last):
-    first = {"step": 0, "loss": 2.3, "accuracy": 0.1, "plateau": 0.0}
+    first = {"step": 0, "loss": 2.3, "accuracy": 0.1, "plateau": 0.0, "update_ratio": 0.0}
     end = {"step": steps, "loss": loss, "accuracy": accuracy, "plateau": 0.0, "update_ratio": 0.002, **last}
     return Glimpse(initial or {}, [first, end], [loss] * steps, total, 10, diverged)
 
@@ -68,22 +68,60 @@ def test_a_forecast_is_a_probability_and_grows_with_the_time_left(accuracy, loss
 
 @given(shares, shares, st.floats(0.01, 20), shares, st.floats(1e-8, 10))
 def test_better_signs_never_lower_the_forecast(some, other, loss, plateau, pace):
-    """More accuracy, less loss, fewer saturated pairs, fewer images on a plateau."""
+    """More accuracy, less loss, fewer dead units, saturated pairs and images on a plateau, fewer jumps, no haste."""
     low, high = sorted((some, other))
-    kept = {"plateau": plateau, "update_ratio": pace}
-    assert forecast(glimpse(loss, low, **kept)) <= forecast(glimpse(loss, high, **kept))
-    assert forecast(glimpse(loss, 0.5, saturated_0=high, **kept)) <= forecast(
-        glimpse(loss, 0.5, saturated_0=low, **kept)
-    )
-    assert forecast(glimpse(loss * (1 + high), 0.5, **kept)) <= forecast(glimpse(loss * (1 + low), 0.5, **kept))
-    assert forecast(glimpse(loss, 0.5, **{**kept, "plateau": high})) <= forecast(
-        glimpse(loss, 0.5, **{**kept, "plateau": low})
-    )
+
+    def chance(loss=loss, accuracy=0.5, jump=0.0, **last):
+        looked = glimpse(loss, accuracy, **{"plateau": plateau, "update_ratio": pace, **last})
+        return forecast(replace(looked, losses=[loss] * 95 + [loss * (1 + jump)]))
+
+    assert chance(accuracy=low) <= chance(accuracy=high)
+    for worse in (
+        lambda x: {"saturated_0": x},
+        lambda x: {"dead_0": x},
+        lambda x: {"plateau": x},
+        lambda x: {"loss": loss * (1 + x)},
+        lambda x: {"jump": x},
+        lambda x: {"update_ratio": 0.01 + x},
+    ):
+        assert chance(**worse(high)) <= chance(**worse(low))
+
+
+def test_what_is_measured_counts():
+    """Each sign moves the forecast by itself."""
+    plain = forecast(glimpse(0.9, 0.6))
+    for sign in ({"dead_0": 0.7}, {"saturated_0": 0.7}, {"update_ratio": 0.1}, {"update_ratio": 1e-6}):
+        assert forecast(glimpse(0.9, 0.6, **sign)) < plain - 0.02
+
+
+@pytest.mark.parametrize("missing", [{}, {"update_ratio": math.inf}])
+def test_a_step_beyond_numbers_is_hasty_not_slow(missing):
+    looked = glimpse(0.9, 0.6)
+    looked.rows[-1].pop("update_ratio")
+    looked.rows[-1].update(missing)
+    assert features(looked)["reach"] == 0
+    assert features(looked)["haste"] == features(glimpse(0.9, 0.6, update_ratio=1.0))["haste"] > 0
+    assert "the next step moves the weights by their norm or more" in judge(looked).evidence
+
+
+def test_a_training_that_was_seen_to_its_end_is_judged_by_its_end():
+    """Whatever the schedule made of the last step."""
+    for last in (0.0, 1e-9, 0.002):
+        looked = glimpse(0.3, 0.92, 96, 96, update_ratio=last)
+        looked.rows[0]["update_ratio"] = 0.01
+        assert judge(looked).outcome == "will train"
+
+
+def test_the_limit_is_where_the_verdict_turns():
+    chances = [forecast(glimpse(2.2, accuracy / 1000)) for accuracy in range(100, 900)]
+    found = [judge(glimpse(2.2, accuracy / 1000)).will_learn for accuracy in range(100, 900)]
+    assert found == [chance >= 0.26 for chance in chances]
+    assert 0 < sum(found) < len(found)
 
 
 def test_the_forecast_knows_chance_by_the_loss_s_own_scale():
     """The same part of the chance loss is gone from a squared error as from a cross-entropy."""
-    found = [features(replace(glimpse(part * chance), chance_loss=chance)) for part in (0.5,) for chance in (2.3, 0.09)]
+    found = [features(replace(glimpse(chance / 2), chance_loss=chance)) for chance in (2.3, 0.09)]
     assert found[0] == pytest.approx(found[1])
     assert found[0]["loss gone"] == pytest.approx(math.log(0.5))
 
@@ -94,11 +132,24 @@ def test_spike_is_the_last_third_s_highest_loss_over_its_median(losses):
     assert spike(losses) == pytest.approx(last.max() - math.log(np.median(np.exp(last))), abs=1e-9)
 
 
-@pytest.mark.parametrize(("pace", "said"), [(1e-6, "0.0003 of their norm"), (0.002, None), (0.5, "0.5 of their norm")])
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (0.0, "the weights no longer move"),
+        (1e-6, "the whole training moves the weights by 0.0003 of their norm at this pace"),
+        (0.002, None),
+        (0.5, "the next step moves the weights by 0.5 of their norm"),
+    ],
+)
 def test_evidence_speaks_of_steps_too_short_and_too_long(pace, said):
-    found = [line for line in judge(glimpse(update_ratio=pace, total=396)).evidence if "the weights by" in line]
-    assert len(found) == (said is not None)
-    assert not found or said in found[0]
+    found = [line for line in judge(glimpse(update_ratio=pace, total=396)).evidence if "the weights" in line]
+    assert found == [said] * (said is not None)
+
+
+def test_evidence_for_slowness_begins_with_the_pace():
+    found = judge(glimpse(2.3, 0.1, update_ratio=1e-6, initial={"stability_index": 0.1}))
+    assert found.outcome == "will train slowly"
+    assert "moves the weights" in found.evidence[0]
 
 
 def test_small_steps_are_small_for_the_steps_that_are_left():
