@@ -194,8 +194,10 @@ def evidence_of(glimpse: Glimpse, outcome: str) -> list[str]:
         "clipped-loss plateau": "no gradient",
         "divergence": "loss",
     }
-    word = words.get(outcome.partition(": ")[2], "weights" if outcome == "will train slowly" else "accuracy")
-    return sorted(found, key=lambda sentence: (word not in sentence, "accuracy" not in sentence))
+    first = [words[outcome.partition(": ")[2]]] if ": " in outcome else ["accuracy"]
+    if outcome == "will train slowly":
+        first = ["the weights", *first]
+    return sorted(found, key=lambda sentence: [word not in sentence for word in first])
 
 
 def _of_the_start(glimpse: Glimpse) -> list[str]:
