@@ -15,10 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-SUCCESS = 0.8
+from mlp_study.probes.verdict import CLOSE, LEARNS
 
-LIMITS = (0.16, 0.20, 0.26, 0.30, 0.40, 0.50)
-BOUNDS = (0.0, 0.1, 0.26, 0.5, 0.7, 1.01)  # of probabilities that the report counts apart
+SUCCESS = 0.8
+LIMITS = (0.16, 0.20, LEARNS, 0.30, 0.40, 0.50)
+BOUNDS = (0.0, CLOSE[0], LEARNS, 0.5, CLOSE[1], 1.01)  # of probabilities that the report counts apart
 LENGTHS = (8, 16, 32, 48, 64, 96, 128)  # look-aheads that the report compares, and from which the forecast is fitted
 
 

@@ -196,10 +196,10 @@ def run(out: Path, runs: int, mnist: int, workers: int) -> None:
     """All parts, into ``out``/runs.jsonl."""
     out.mkdir(parents=True, exist_ok=True)
     _, axes = space()
-    for half, data, count in [(h, d, runs) for h in ("select", "held") for d in axes["data"]] + [
-        ("mnist", "mnist", mnist)
-    ]:
-        measure(half, [(cell, config_of(cell)) for cell in drawn(half, data, count)], out / "runs.jsonl", workers)
+    counts = {"select": runs, "held": runs, "fresh": runs // 2, "short": runs // 4}
+    draws = [(part, data, count) for part, count in counts.items() for data in axes["data"]]
+    for part, data, count in [*draws, ("mnist", "mnist", mnist)]:
+        measure(part, [(cell, config_of(cell)) for cell in drawn(part, data, count)], out / "runs.jsonl", workers)
 
 
 def sources(out: Path, seeds: int, only: str | None, workers: int) -> None:
@@ -221,7 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "sources", "fit", "report"))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--runs", type=int, default=2000, help="runs of each half on each data set")
+    parser.add_argument(
+        "--runs", type=int, default=2000, help="runs of each half on each data set; fresh: half, short: a quarter"
+    )
     parser.add_argument("--mnist", type=int, default=2000, help="runs on MNIST; 0: none")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each of the sources' variants")
     parser.add_argument("--only", help="a source's name, or several with commas between; all by default")

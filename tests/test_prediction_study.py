@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -33,6 +34,24 @@ def test_the_halves_share_no_learning_rate_and_no_seed(study):
     for key in ("optimizer.lr", "seed"):
         assert not {cell[key] for cell in chosen} & {cell[key] for cell in held}
     assert len({json.dumps(cell) for cell in held}) == 200
+
+
+def test_a_study_measures_every_part_and_no_two_share_a_learning_rate(study, monkeypatch, tmp_path):
+    found = {}
+    monkeypatch.setattr(study, "measure", lambda part, runs, *_: found.setdefault(part, []).extend(runs))
+    study.run(tmp_path, runs=40, mnist=20, workers=1)
+    assert {part: len(runs) for part, runs in found.items()} == {
+        "select": 80,
+        "held": 80,
+        "fresh": 40,
+        "short": 20,
+        "mnist": 20,
+    }
+    assert set(found) == set(study.PARTS)
+    parts = ("select", "held", "fresh", "short")
+    rates = [round(math.log10(lr), 6) for part in parts for lr in {cell["optimizer.lr"] for cell, _ in found[part]}]
+    assert len(set(rates)) == len(rates)
+    assert {config.trainer.max_epochs for _, config in found["short"]} == {2, 3, 5}
 
 
 def test_balanced_accuracy_is_the_mean_of_both_shares(told):
