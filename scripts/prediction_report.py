@@ -20,6 +20,8 @@ from mlp_study.probes.verdict import CLOSE, LEARNS
 SUCCESS = 0.8
 LIMITS = (0.16, 0.20, LEARNS, 0.30, 0.40, 0.50)
 BOUNDS = (0.0, CLOSE[0], LEARNS, 0.5, CLOSE[1], 1.01)  # of probabilities that the report counts apart
+ENDS = (0.0, 0.6, 0.7, SUCCESS)  # of the best accuracy: where failures that were told to train end
+SETTINGS = ("optimizer.lr", "data.scale", "model.widths")
 LENGTHS = (8, 16, 32, 48, 64, 96, 128)  # look-aheads that the report compares, and from which the forecast is fitted
 
 
@@ -37,13 +39,15 @@ class Case:
     Attributes:
         line: as ``measure`` wrote it.
         glimpse: what was measured before training.
-        succeeded: whether its test accuracy is at least ``SUCCESS`` of the best of its kind.
+        of_best: its test accuracy over the best of its kind; 0 if it diverged.
+        succeeded: whether that is at least ``SUCCESS``.
         verdict: judged from the whole look-ahead.
         shown: what training showed: an outcome of the verdict's, judged from the run's end.
     """
 
     line: dict[str, Any]
     glimpse: Any
+    of_best: float
     succeeded: bool
     verdict: Any
     shown: str
@@ -65,8 +69,10 @@ def read(out: Path) -> dict[str, list[Case]]:
     halves: dict[str, list[Case]] = defaultdict(list)
     for line in lines:
         glimpse = Glimpse(**line["glimpse"])
-        good = line["outcome"] != "diverged" and line["metrics"]["test/accuracy"] >= SUCCESS * best[kind(line)]
-        halves[line["half"]].append(Case(line, glimpse, good, judge(glimpse), _shown(line, glimpse, good)))
+        accuracy = 0.0 if line["outcome"] == "diverged" else line["metrics"]["test/accuracy"]
+        good = line["outcome"] != "diverged" and accuracy >= SUCCESS * best[kind(line)]
+        of_best = accuracy / best[kind(line)] if accuracy else 0.0
+        halves[line["half"]].append(Case(line, glimpse, of_best, good, judge(glimpse), _shown(line, glimpse, good)))
     return halves
 
 
@@ -155,8 +161,21 @@ def summary(cases: Sequence[Case]) -> dict[str, Any]:
         "by probability": [_between(cases, *bounds) for bounds in pairwise(BOUNDS)],
         "mechanism right": sum(case.verdict.outcome == case.shown for case in collapse),
         "told to collapse": len(collapse),
+        "failures told to train, by part of the best": {
+            f"{low} to {high}": sum(low <= c.of_best < high for c in cases if c.verdict.will_learn and not c.succeeded)
+            for low, high in pairwise(ENDS)
+        },
+        "wrong by setting": {key: _wrong_by(cases, key) for key in SETTINGS},
         "wrong": [_told_wrong(case) for case in cases if case.verdict.will_learn != case.succeeded],
     }
+
+
+def _wrong_by(cases: Sequence[Case], key: str) -> dict[str, str]:
+    """For each value of a swept key: how many verdicts are wrong, of how many."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for case in cases:
+        found[str(case.line["cell"].get(key))].append(case.verdict.will_learn != case.succeeded)
+    return {value: f"{sum(wrong)} of {len(wrong)}" for value, wrong in sorted(found.items())}
 
 
 def _between(cases: Sequence[Case], low: float, high: float) -> dict[str, Any]:
@@ -204,6 +223,8 @@ def report(out: Path) -> None:
         )
     for half in halves:
         _print_confusion(half, found[half]["confusion"])
+        for what in ("by probability", "failures told to train, by part of the best", "wrong by setting"):
+            print(f"{what}: {found[half][what]}")
     for row in rows:
         counts = f"foretold {row['foretold']}, succeeded {row['succeeded']}, right {row['right']} of {row['n']}"
         print(f"{row['source'] + ' ' + row['variant']:<40} {counts}; test accuracy {row['test/accuracy']}")
