@@ -97,10 +97,14 @@ def balanced_accuracy(foretold: Sequence[bool], seen: Sequence[bool]) -> float:
 
 
 def interval(foretold: Sequence[bool], seen: Sequence[bool], samples: int = 2000) -> tuple[float, float]:
-    """95 % interval of the balanced accuracy, from resampled runs (percentile bootstrap, Efron 1979)."""
+    """95 % interval of the balanced accuracy, from resampled runs (percentile bootstrap, Efron 1979).
+
+    A sample of successes alone, or of failures alone, has no score and is left out; NaN where that leaves none.
+    """
     source, pairs = random.Random(0), list(zip(foretold, seen, strict=True))
-    found = sorted(balanced_accuracy(*zip(*source.choices(pairs, k=len(pairs)), strict=True)) for _ in range(samples))
-    return found[int(0.025 * samples)], found[int(0.975 * samples)]
+    drawn = (balanced_accuracy(*zip(*source.choices(pairs, k=len(pairs)), strict=True)) for _ in range(samples))
+    found = sorted(score for score in drawn if not math.isnan(score)) or [math.nan]
+    return found[int(0.025 * len(found))], found[int(0.975 * len(found))]
 
 
 def fit(out: Path) -> None:

@@ -64,6 +64,9 @@ def test_an_interval_narrows_with_more_runs_and_holds_its_score(told):
     told_right, told_wrong = [True, False, False, True, False], [True, False, True, True, False]
     assert told.interval(told_right, seen, 200) == (1, 1)
     few, many = (told.interval(told_wrong * n, seen * n, 200) for n in (4, 100))
+    low, high = told.interval([True, False, True], [True, False, False], 200)  # some samples have one kind only
+    assert 0.5 <= low <= high <= 1
+    assert all(math.isnan(end) for end in told.interval([True, False], [True, True], 200))
     assert few[0] < many[0] < told.balanced_accuracy(told_wrong, seen) < many[1] < few[1]
 
 
