@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
 from mlp_study.config import GROUPS, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
-from mlp_study.imports import Process
+from mlp_study.imports import Process, spin_briefly
 from mlp_study.signals import Work, answer_of, swallowed
 from mlp_study.targets import checked_targets
 
@@ -85,6 +85,7 @@ def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
     """
     whole = wants_tracebacks() if tracebacks is None else tracebacks
     Process.of_a_command = True
+    spin_briefly()
     try:
         with Work():
             return work()

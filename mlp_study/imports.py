@@ -64,6 +64,16 @@ def _single_threaded_numpy() -> None:
         del os.environ[name]
 
 
+def spin_briefly() -> None:
+    """Before PyTorch is imported: its idle threads give their cores up after a tenth of a millisecond or a few.
+
+    Until then they wait for the next operation awake, by default for milliseconds: all the time in which a sweep writes
+    records, and W&B's process wants that core. A training step's next operation comes sooner.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:  # what the user asks for
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when the library is loaded
+
+
 def _unfreeze() -> None:
     """Triton's extension complains at exit of objects that nobody has freed."""
     if "triton" in sys.modules:

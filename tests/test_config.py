@@ -120,6 +120,18 @@ def test_the_run_id_is_the_same_in_every_process_and_version() -> None:
     assert DEFAULT.run_id == RunConfig.from_dict(compose([])).run_id
 
 
+def test_the_plain_form_is_what_dataclasses_make_of_it_and_shares_nothing() -> None:
+    found = config("optimizer=adam", "probes.steps=[3,5]")
+    expected = dataclasses.asdict(found)
+    for name in GROUPS:
+        expected[name] = {**expected[name].pop("options"), **expected[name]}
+    plain = found.to_dict()
+    assert plain == expected
+    plain["model"]["widths"].append(1)
+    plain["probes"]["steps"].clear()
+    assert found.to_dict() == expected
+
+
 def test_a_folder_of_ones_own_images_is_part_of_the_identity(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     own = config("data=idx", f"data.root={tmp_path}/a")
     assert own.run_id != config("data=idx", f"data.root={tmp_path}/b").run_id

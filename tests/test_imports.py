@@ -140,3 +140,18 @@ assert os.environ.get("OPENBLAS_NUM_THREADS") == {own!r}, "PyTorch's own choice,
 """
     variables = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     run(code, variables=variables | ({"OPENBLAS_NUM_THREADS": own} if own else {}))
+
+
+@pytest.mark.parametrize("own", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_a_commands_idle_threads_soon_give_up_their_cores_unless_asked_otherwise(own):
+    code = f"""
+import os, sys
+from mlp_study.cli import guarded
+guarded(lambda: None)
+assert "torch" not in sys.modules, "it is read when PyTorch is loaded"
+own = {own!r}
+expected = own.get("GOMP_SPINCOUNT", None if own else "10000")
+assert os.environ.get("GOMP_SPINCOUNT") == expected, os.environ.get("GOMP_SPINCOUNT")
+"""
+    variables = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    run(code, variables=variables | own)

@@ -6,6 +6,8 @@ S minibatches in a block, B minibatch, I pixels.
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -72,8 +74,8 @@ class Feed:
 
     def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
         self.images, self.data = images, configs[0].data
-        self.keys = list(dict.fromkeys(stream_key(c) for c in configs))
-        counts = [sum(stream_key(c) == key for c in configs) for key in self.keys]
+        fed = Counter(stream_key(c) for c in configs)
+        self.keys, counts = list(fed), list(fed.values())
         self.members, self.per_stream = len(configs), counts
         self.orders = list(dict.fromkeys((key.seed, key.split_seed) for key in self.keys))
         self.order_of_stream = [self.orders.index((key.seed, key.split_seed)) for key in self.keys]
@@ -174,6 +176,19 @@ class Feed:
         chunk = max(64, EVALUATION_BYTES // per_image)
         return [Block(where, piece_RB[:, None]) for piece_RB in index_RN.split(chunk, dim=1)]
 
+    def alone(self, stream: int) -> Feed:
+        """One stream, as if it fed one member: to look at many, one after the other, without making all of each time.
+
+        Args:
+            stream: its number here.
+        """
+        one = copy.copy(self)
+        key = self.keys[stream]
+        one.keys, one.orders, one.transforms = [key], [(key.seed, key.split_seed)], [self.transforms[stream]]
+        one.members, one.per_stream, one.order_of_stream = 1, [1], [0]
+        one._stream_of_member = one._order_of_member = torch.zeros_like(self._stream_of_member[:1])
+        return one
+
     def evaluated_alike(self) -> list[list[int]]:
         """The streams' numbers, those together that differ in the order of training alone: evaluation has one order."""
         found: dict[StreamKey, list[int]] = {}
@@ -186,7 +201,6 @@ class Feed:
         block: Block,
         dtype: torch.dtype = torch.float32,
         out: Tensor | None = None,
-        streams: Sequence[int] | None = None,
     ) -> Tensor:
         """The scaled images of a block, [G, S, B, I].
 
@@ -194,23 +208,18 @@ class Feed:
             block: which images.
             dtype: the arithmetic of the weights.
             out: memory to write them to; fresh pages for every block would cost more than the scaling itself.
-            streams: the numbers of those that are wanted; all, if None.
         """
-        streams = range(len(self.keys)) if streams is None else streams
         index_RSB = block.index_RSB.to(self.pixels[block.split].device)
         if out is None:
-            shape = (len(streams), *index_RSB.shape[1:], self.pixels["train"].shape[1])
+            shape = (len(self.keys), *index_RSB.shape[1:], self.pixels["train"].shape[1])
             out = torch.empty(shape, dtype=dtype, device=index_RSB.device)
         pixels_NI = self.pixels[block.split]
         raw_NI = torch.empty((index_RSB[0].numel(), pixels_NI.shape[1]), dtype=pixels_NI.dtype, device=pixels_NI.device)
-
-        def order_of(place: int) -> int:
-            return self.order_of_stream[streams[place]]
-
-        for order, places in groupby(sorted(range(len(streams)), key=order_of), order_of):
+        order_of = self.order_of_stream.__getitem__
+        for order, streams in groupby(sorted(range(len(self.keys)), key=order_of), order_of):
             torch.index_select(pixels_NI, 0, index_RSB[order].flatten(), out=raw_NI)
-            for i in places:
-                self.transforms[streams[i]].write(raw_NI, out[i].view(raw_NI.shape))
+            for i in streams:
+                self.transforms[i].write(raw_NI, out[i].view(raw_NI.shape))
         return out
 
     def targets(self, block: Block) -> Tensor:

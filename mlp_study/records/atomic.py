@@ -35,9 +35,13 @@ def write_file(path: Path, content: bytes | str) -> None:
     """
     # Hidden, so that no listing takes it for a record, and no other process's or thread's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    encoded = content.encode() if isinstance(content, str) else content
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        try:
+            temporary.write_bytes(encoded)
+        except FileNotFoundError:  # rarely: to ask for the folder each time would cost as much as the writing
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(encoded)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):  # in a read-only folder there is nothing to remove

@@ -124,10 +124,10 @@ def curve_table(study: Analysis) -> pd.DataFrame:
     level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
     order = sorted(study.groups, key=lambda group: -math.inf if math.isnan(level[group]) else -level[group])
     places = np.unique(np.linspace(0, len(order) - 1, min(SHOWN_GROUPS, len(order))).round().astype(int))
-    tables = []
-    for group in (order[place] for place in places):
-        for i in study.groups[group]:
-            table = pd.DataFrame(study.curves[i][:, : len(DRAWN)], columns=list(DRAWN))
-            tables.append(table.assign(epoch=np.arange(1, len(table) + 1), combination=", ".join(group)))
-    whole = pd.concat(tables)
+    shown = [
+        (group, study.curves[i][:, : len(DRAWN)]) for p in places for group in [order[p]] for i in study.groups[group]
+    ]
+    whole = pd.DataFrame(np.concatenate([curve for _, curve in shown]), columns=list(DRAWN))
+    whole["epoch"] = np.concatenate([np.arange(1, len(curve) + 1) for _, curve in shown])
+    whole["combination"] = [", ".join(group) for group, curve in shown for _ in curve]
     return whole[whole["train/loss"].notna()]

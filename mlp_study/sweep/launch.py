@@ -81,17 +81,18 @@ class Launch:
         write_multirun(self.master, store.folder)
         table = SweepTable(store.folder)
         trains = len(finished) < len(plan)
-        with self.logged(store.folder), contextlib.closing(store):
-            if trains:
-                self.train(plan, store, table, settings, HydraFiles(composer.full(cells[0].overrides)))
-            with store.claims.locked():  # of several processes the last one to end writes the whole table
-                table.refresh()
-                table.write(parquet=True)
-        store.tidy()
-        whole = all(cell.run_id in table.rows for cell in cells)
-        made = self.report(store.folder, trains) if ours and settings.report and whole else None
-        if trains and whole:
-            self.track(table, plan, settings, made.figures if made else {})
+        with self.logged(store.folder), wandb_complete():
+            with contextlib.closing(store):
+                if trains:
+                    self.train(plan, store, table, settings, HydraFiles(composer.full(cells[0].overrides)))
+                with store.claims.locked():  # of several processes the last one to end writes the whole table
+                    table.refresh()
+                    table.write(parquet=True)
+            store.tidy()
+            whole = all(cell.run_id in table.rows for cell in cells)
+            made = self.report(store.folder, trains) if ours and settings.report and whole else None
+            if trains and whole:
+                self.track(table, plan, settings, made.figures if made else {})
         summary.print_summary(table, plan)
         if made:
             print(f"report: {made.page}", flush=True)
@@ -153,8 +154,6 @@ class Launch:
             raise type(signal)(
                 f"{signal}; {finished}, the same command with sweep_dir={store.folder} resumes"
             ) from signal
-        finally:
-            tracking.wait()
 
     @staticmethod
     def _waits(cell: Cell, store: Store, settings: RunConfig) -> bool:
@@ -176,7 +175,6 @@ class Launch:
         if figures:
             run.images(dict(figures))
         run.finish()
-        tracking.wait()
 
     @staticmethod
     def report(folder: Path, trained: bool) -> Made | None:
@@ -215,6 +213,15 @@ class Launch:
             why = "its result cannot be read" if row is None else row.get("cause")
             return MemberReturn(list(job), RunFailed(f"{' '.join(job)}: {why}"), composer)
         return MemberReturn(list(job), row.get("val/accuracy", math.nan), composer)
+
+
+@contextlib.contextmanager
+def wandb_complete() -> Iterator[None]:
+    """Leaving the block waits for W&B, which goes on meanwhile: while the table and the report are made, for one."""
+    try:
+        yield
+    finally:
+        tracking.wait()
 
 
 def plain(value: Any) -> Any:

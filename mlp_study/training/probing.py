@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -55,16 +56,15 @@ def stream_chunks(feed: Feed, mlp: PopulationMLP, stream: int) -> Iterator[Chunk
         mlp: the population that will see this one alone.
         stream: its number in ``feed``.
     """
-    member = sum(feed.per_stream[:stream])  # the stream's first
+    own = feed.alone(stream)
     by_chunk = mlp.training and any(mlp.norm_in(layer) == "batch" for layer in range(mlp.hidden))
     divided = mlp.weights[0].device.type == "cpu" and not by_chunk  # a chunk's own statistics need a large one
-    numbers = mlp.sizes[0] + mlp.K * max(mlp.sizes[1:])  # of an image
-    cached = max(FEWEST, CACHE_BYTES // (mlp.weights[0].element_size() * numbers))
-    for block in feed.evaluation_blocks("train", max(mlp.sizes[1:])):
+    units = mlp.K * max(mlp.sizes[1:])
+    cached = max(FEWEST, CACHE_BYTES // (mlp.weights[0].element_size() * (mlp.sizes[0] + units)))
+    for block in own.evaluation_blocks("train", units):
         for index_RSB in block.index_RSB.split(cached if divided else block.index_RSB.shape[2], dim=2):
             part = Block(block.split, index_RSB)
-            x_GBI = feed.inputs(part, mlp.weights[0].dtype, streams=[stream])[:, 0]
-            yield x_GBI, feed.targets(part)[member : member + 1, 0]
+            yield own.inputs(part, mlp.weights[0].dtype)[:, 0], own.targets(part)[:, 0]
 
 
 @contextlib.contextmanager
@@ -124,17 +124,20 @@ def _on_all(mlp: PopulationMLP, feed: Feed, names: Collection[str]) -> Values:
 
     Networks that are alike are looked at once: before the first step, members that differ in their training only.
     """
-    stream_of = [g for g, count in enumerate(mlp.per_stream) for _ in range(count)]
-    found: Values = {}
+    ends = list(accumulate(mlp.per_stream))
+    order: list[int] = []
+    parts: dict[str, list[Tensor]] = {}
     for streams in feed.evaluated_alike():
-        members = [k for k in range(mlp.K) if stream_of[k] in streams]
+        members = [k for g in streams for k in range(ends[g] - mlp.per_stream[g], ends[g])]
         firsts = _first_alike(mlp, members)
         some = sorted(set(firsts))
         few = mlp if len(some) == mlp.K and len(mlp.per_stream) == 1 else mlp.select(some, [len(some)])
+        place = [some.index(first) for first in firsts]
         for name, v_k in unit_probes(few, stream_chunks(feed, few, streams[0]), names).items():
-            v_K = found.setdefault(name, torch.full((mlp.K,), torch.nan, dtype=torch.float64))
-            v_K[members] = v_k[[some.index(first) for first in firsts]]
-    return found
+            parts.setdefault(name, []).append(v_k if len(v_k) == len(place) == 1 else v_k[place])
+        order += members
+    back = torch.tensor(order).argsort()
+    return {name: torch.cat(found)[back] for name, found in parts.items()}
 
 
 def _first_alike(mlp: PopulationMLP, members: Sequence[int]) -> list[int]:

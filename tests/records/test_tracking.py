@@ -72,6 +72,17 @@ def test_an_offline_run_can_be_read_back(tmp_path, tracker, caplog):
         assert "/pandas/" not in maps.read_text(), "an image costs W&B's process the import of pandas"
 
 
+def test_open_runs_do_not_write_down_each_others_steps(tmp_path, tracker):
+    """W&B asks the handler of every open run about each line that it logs: their number would count twice."""
+    runs = [track(tmp_path / str(number)) for number in range(3)]
+    for run in runs:
+        run.finish()
+    tracking.wait()
+    logs = list(tmp_path.glob("*/wandb/*/logs/debug.log"))
+    assert len(logs) == 3
+    assert [path.read_text() for path in logs] == [""] * 3
+
+
 @pytest.mark.slow
 def test_wandbs_own_reader_reads_it_too(tmp_path, tracker):
     run = track(tmp_path)
