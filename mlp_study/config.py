@@ -312,7 +312,7 @@ def _checked(section: Any, prefix: str, values: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What ``dataclasses.asdict`` returns, three times as fast: numbers and texts need no copies. A sweep asks often."""
+    """What ``dataclasses.asdict`` returns, three times as fast: a sweep asks often, and numbers need no copies."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from torch import Tensor
 
 from mlp_study.config import GROUPS, RunConfig
+from mlp_study.data.blocks import Feed
 from mlp_study.data.images import ImageSet
 from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
@@ -37,6 +39,12 @@ def config(*overrides: str) -> RunConfig:
             node.clear()
         node[path[-1]] = yaml.safe_load(text)
     return RunConfig.from_dict(tree)
+
+
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on populations are laid out and fed as on a GPU, though their arithmetic is this CPU's."""
+    monkeypatch.setattr("mlp_study.training.population.on_gpu", lambda config: True)
+    monkeypatch.setattr(Feed, "_on_cpu", property(lambda feed: False))
 
 
 @lru_cache(maxsize=4)

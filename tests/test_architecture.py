@@ -29,7 +29,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("backprop",),
     ("model", "slices"),
     ("data.module", "data.blocks"),
-    ("config", "compose", "targets"),
+    ("config", "compose", "targets", "devices"),
     ("data",),
     ("settings",),
     ("factors",),

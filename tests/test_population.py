@@ -17,10 +17,11 @@ from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.normalizers import NORMALIZERS
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.factors.schedules import SCHEDULES
+from mlp_study.training import population
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.population import lockstep_order, shape_key
+from mlp_study.training.population import assembled, lockstep_order, shape_key
 from mlp_study.training.results import Listener, MemberResult, Row
-from tests.small_runs import column, config, numbers, tiny_images, trained
+from tests.small_runs import as_on_a_gpu, column, config, numbers, tiny_images, trained
 
 PIXELS_OF_1 = "data.scale=unit"
 
@@ -62,13 +63,18 @@ def test_of_a_grid_in_one_population_few_runs_of_equal_choices_are_left():
     assert len(module.mlp.slices) == 4 * 6 + 1
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_a_mixed_population_equals_separate_runs(norm: str) -> None:
+@pytest.mark.parametrize(
+    ("norm", "gpu"), [("none", False), ("batch", False), ("layer", False), ("none", True), ("batch", True)]
+)
+def test_a_mixed_population_equals_separate_runs(norm: str, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = one_of_each()
     if norm != "none":
         configs = [config_with(c, norm) for c in configs[:: 3 if norm == "batch" else 4]]
+    singles = alone(configs)
+    if gpu:
+        as_on_a_gpu(monkeypatch)
     together = trained(*configs)
-    for k, (member, single) in enumerate(zip(together, alone(configs), strict=True)):
+    for k, (member, single) in enumerate(zip(together, singles, strict=True)):
         assert member.config is configs[k]
         assert member.population == {"size": len(configs), "index": k}
         assert member.outcome == single.outcome, member.cause
@@ -135,6 +141,45 @@ def test_members_of_one_minibatch_share_a_stream_whatever_the_order() -> None:
     assert len(feed.orders) == 2, "a minibatch is looked up once for all scales"
     gains = [config("data.gain=1"), config("data.gain=2"), config("data.gain=1")]
     assert module_of(*gains).feed.per_stream == [2, 1]
+
+
+def test_on_a_gpu_equal_rules_stand_together_and_each_member_has_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_a_gpu(monkeypatch)
+    grid = itertools.product(("relu", "tanh"), ("sgd", "adam"), ("unit", "robust"), range(3))
+    configs = [config(f"activation={a}", f"optimizer={o}", f"data.scale={s}", f"seed={k}") for a, o, s, k in grid]
+    module, _ = assembled(configs, tiny_images())
+    assert (len(module.updates.slices), len(module.mlp.slices)) == (2, 3)
+    assert module.mlp.fed is None, "none share their images"
+    module.feed.to("cpu")
+    block = next(iter(module.feed.train_blocks(1)))
+    together = module.feed.inputs(block)
+    labels = module.feed.targets(block)
+    for k, member in enumerate(module.configs):
+        own = Feed([member], tiny_images())
+        assert torch.equal(together[k], own.inputs(next(iter(own.train_blocks(1))))[0, : together.shape[1]])
+        assert torch.equal(labels[k], own.targets(next(iter(own.train_blocks(1))))[0, : together.shape[1]])
+    one_rule = [config(f"data.scale={s}", f"optimizer.lr={lr}") for s in ("unit", "none") for lr in (0.1, 0.2)]
+    assert assembled(one_rule, tiny_images())[0].feed.per_stream == [2, 2], "here sharing costs no call"
+
+
+def test_on_a_gpu_a_minibatch_too_large_for_a_copy_each_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_a_gpu(monkeypatch)
+    monkeypatch.setattr(population, "STEP_BYTES", 8 * 32 * 36 * 4 - 1)
+    members = [config(f"activation={a}", f"seed={k}") for a in ("relu", "tanh") for k in range(4)]
+    assert assembled(members, tiny_images())[0].feed.per_stream == [2] * 4
+    assert not assembled(members[:-1], tiny_images())[0].feed.shares
+
+
+def test_one_stream_alone_is_what_it_is_among_others() -> None:
+    configs = [config(f"seed={s}", f"data.scale={scale}") for scale in ("unit", "robust", "whiten") for s in (0, 1)]
+    feed = module_of(*configs).feed
+    [whole] = feed.evaluation_blocks("train", 8)
+    for stream in range(len(feed.keys)):
+        own = feed.alone(stream)
+        [block] = own.evaluation_blocks("train", 8)
+        assert torch.equal(own.inputs(block), feed.inputs(whole)[stream : stream + 1])
+        member = feed.stream_of.index(stream)
+        assert torch.equal(own.targets(block), feed.targets(whole)[member : member + 1])
 
 
 def test_full_batches_of_fixed_images_are_one_stream_for_all_seeds() -> None:

@@ -6,6 +6,7 @@ The limits are today's counts; one that a change lowers is lowered here, one tha
 from __future__ import annotations
 
 import collections
+import itertools
 import platform
 import resource
 import sys
@@ -22,7 +23,7 @@ from mlp_study.config import RunConfig
 from mlp_study.data.blocks import Block
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import train_population
-from tests.small_runs import config
+from tests.small_runs import as_on_a_gpu, config
 
 STEPS = 20
 
@@ -98,6 +99,24 @@ def test_a_step_is_a_handful_of_operations_whatever_the_number_of_members(
     assert many.calls == few.calls
     assert many.calls.total() / STEPS <= operations
     assert many.allocations / STEPS <= allocations
+
+
+def test_on_a_gpu_the_operations_of_a_mixed_step_do_not_grow_with_scales_and_seeds(monkeypatch):
+    """A grid of rules (activation x optimizer), scales and seeds: of 80 rules and scales with 50 seeds 131 are left."""
+    as_on_a_gpu(monkeypatch)
+
+    def grid(scales: tuple[str, ...], seeds: int) -> list[RunConfig]:
+        rules = itertools.product(("relu", "tanh", "sigmoid"), ("sgd", "momentum", "adam"), scales, range(seeds))
+        about = ("model.widths=[4]", "trainer.max_epochs=2", "data.limit=640", "data.batch_size=32")
+        named = (
+            (f"activation={a}", f"optimizer={o}", f"data.scale={scale}", f"seed={seed}") for a, o, scale, seed in rules
+        )
+        return [config(*about, *own) for own in named]
+
+    few = second_epoch(monkeypatch, grid(("unit", "standard"), 2), counted)
+    many = second_epoch(monkeypatch, grid(("none", "unit", "standard", "robust"), 6), counted)
+    assert many.calls.total() / STEPS <= few.calls.total() / STEPS + 3  # more pieces of scaled images, no more else
+    assert many.calls.total() / STEPS <= 75
 
 
 @pytest.mark.parametrize("optimizer", ["optimizer=sgd", "optimizer=momentum", "optimizer=adam"])

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mlp_study import devices
 from mlp_study.config import RunConfig
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
-from mlp_study.training import module as training_module
 from mlp_study.training.module import PopulationModule
 from tests.small_runs import column, config, numbers, tiny_images, trained
 
@@ -171,7 +171,7 @@ def test_a_full_batch_in_pieces_is_the_full_batch(dropout: float, monkeypatch: p
     ]
     whole = trained(*configs)
     assert column(whole[0], "step") == [1, 2, 3]
-    monkeypatch.setattr(training_module, "STEP_BYTES", 40_000)
+    monkeypatch.setattr(devices, "STEP_BYTES", 40_000)
     assert plain_module(configs[0])._chunk < 100
     for member, expected in zip(trained(*configs), whole, strict=True):
         for name, tensor in member.weights.items():
@@ -181,7 +181,7 @@ def test_a_full_batch_in_pieces_is_the_full_batch(dropout: float, monkeypatch: p
 
 
 def test_batch_normalization_of_a_batch_in_pieces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_module, "STEP_BYTES", 40_000)
+    monkeypatch.setattr(devices, "STEP_BYTES", 40_000)
     with pytest.raises(ConfigError, match=r"data.batch_size=full needs more memory .* it takes at most \d+ images"):
         trained(config("data.batch_size=full", "model.norm=batch"))
 

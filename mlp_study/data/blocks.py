@@ -18,18 +18,19 @@ from torch import Tensor
 
 from mlp_study.data.images import split
 from mlp_study.errors import ConfigError
-from mlp_study.factors.normalizers import NORMALIZERS
+from mlp_study.factors.normalizers import NORMALIZERS, side_by_side
 from mlp_study.randomness import generator
 
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig
     from mlp_study.data.images import ImageSet
-    from mlp_study.factors.normalizers import Transform
+    from mlp_study.factors.normalizers import AffineTransform, Transform
 
 BLOCK_STEPS = 50  # minibatches in a block: enough to make the Trainer's cost per block vanish
-BLOCK_WORK = 4_000  # member-steps in a block: a signal is answered within about a second
-BLOCK_BYTES = 64 * 2**20  # scaled pixels held for a block
+BLOCK_WORK = 4_000  # member-steps in a block on a CPU: a signal is answered within about a second
+BLOCK_BYTES = 64 * 2**20  # scaled pixels of a block on a CPU
 EVALUATION_BYTES = 64 * 2**20  # largest tensor of an evaluation chunk
+EVALUATION_BYTES_GPU = 2**30
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,27 @@ class Feed:
     """All input streams of a population on one device: images stay uint8, a minibatch is an index.
 
     Args:
-        configs: one config a member, members of one stream next to each other, all with the same data set, validation
-            and batch size.
+        configs: one config a member, all with the same data set, validation and batch size.
         images: the data set.
         fitted: normalizers that are fitted already; new ones are added.
+
+    Attributes:
+        keys: the G distinct streams.
+        stream_of: each member's stream, its number in ``keys``.
+        shares: whether the members of each stream stand next to each other, so that they share its images; else every
+            member is dealt a copy of its own.
+        per_stream: how many members each of the model's inputs feeds: a stream's, or one.
     """
 
     def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
         self.images, self.data = images, configs[0].data
-        fed = Counter(stream_key(c) for c in configs)
-        self.keys, counts = list(fed), list(fed.values())
-        self.members, self.per_stream = len(configs), counts
+        members = [stream_key(c) for c in configs]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(members))}
+        self.keys, self.members = list(numbers), len(configs)
+        self.stream_of = [numbers[key] for key in members]
+        self.shares = self.stream_of == sorted(self.stream_of)
+        counts = Counter(self.stream_of)
+        self.per_stream = [counts[g] for g in range(len(self.keys))] if self.shares else [1] * len(configs)
         self.orders = list(dict.fromkeys((key.seed, key.split_seed) for key in self.keys))
         self.order_of_stream = [self.orders.index((key.seed, key.split_seed)) for key in self.keys]
         self.pixels = {
@@ -86,8 +97,10 @@ class Feed:
         self.labels = {"train": torch.as_tensor(images.train_labels_N), "test": torch.as_tensor(images.test_labels_N)}
         self._splits = {s: self._split(s) for s in dict.fromkeys(order[1] for order in self.orders)}
         self.transforms = self._fit({} if fitted is None else fitted)
-        self._stream_of_member = torch.repeat_interleave(torch.arange(len(self.keys)), torch.tensor(counts))
-        self._order_of_member = torch.tensor(self.order_of_stream)[self._stream_of_member]
+        self._stream_of_member = torch.tensor(self.stream_of)
+        self._order_of_stream = torch.tensor(self.order_of_stream)
+        self._order_of_member = self._order_of_stream[self._stream_of_member]
+        self._at_once: AffineTransform | None = None
 
     @property
     def train_size(self) -> int:
@@ -133,8 +146,15 @@ class Feed:
         self.labels = {k: v.to(device) for k, v in self.labels.items()}
         self.transforms = [t.to(device) for t in self.transforms]
         self._stream_of_member = self._stream_of_member.to(device)
+        self._order_of_stream = self._order_of_stream.to(device)
         self._order_of_member = self._order_of_member.to(device)
+        if not self._on_cpu:  # there the calls for each stream would take longer than their arithmetic
+            self._at_once = side_by_side(self.transforms)
         return self
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.labels["train"].device.type == "cpu"
 
     def train_blocks(self, epoch: int) -> Iterator[Block]:
         """One epoch's blocks; every seed has its own order of its own training split."""
@@ -156,14 +176,10 @@ class Feed:
 
     @property
     def _steps_per_block(self) -> int:
+        if not self._on_cpu:  # a step of thousands takes milliseconds, and so does what the Trainer does around a block
+            return BLOCK_STEPS
         pixel_bytes = 4 * len(self.keys) * self.batch_size * self.pixels["train"].shape[1]
         return max(1, min(BLOCK_STEPS, BLOCK_WORK // self.members, BLOCK_BYTES // pixel_bytes))
-
-    @property
-    def blocks_per_epoch(self) -> int:
-        """How many blocks ``train_blocks`` yields."""
-        whole = self.train_size // self.batch_size
-        return -(-whole // self._steps_per_block) + (whole * self.batch_size < self.train_size)
 
     def evaluation_blocks(self, part: str, widest: int) -> list[Block]:
         """The images of ``part`` (train, val or test) in chunks, for layers of up to ``widest`` units."""
@@ -172,8 +188,8 @@ class Feed:
             index_RN = torch.arange(len(self.labels["test"])).expand(len(self.orders), -1)
         else:
             index_RN = torch.stack([self._splits[split_seed][part == "val"] for _, split_seed in self.orders])
-        per_image = 4 * max(self.members * widest, len(self.keys) * self.pixels["train"].shape[1])
-        chunk = max(64, EVALUATION_BYTES // per_image)
+        per_image = 4 * max(self.members * widest, len(self.per_stream) * self.pixels["train"].shape[1])
+        chunk = max(64, (EVALUATION_BYTES if self._on_cpu else EVALUATION_BYTES_GPU) // per_image)
         return [Block(where, piece_RB[:, None]) for piece_RB in index_RN.split(chunk, dim=1)]
 
     def alone(self, stream: int) -> Feed:
@@ -185,24 +201,31 @@ class Feed:
         one = copy.copy(self)
         key = self.keys[stream]
         one.keys, one.orders, one.transforms = [key], [(key.seed, key.split_seed)], [self.transforms[stream]]
-        one.members, one.per_stream, one.order_of_stream = 1, [1], [0]
-        one._stream_of_member = one._order_of_member = torch.zeros_like(self._stream_of_member[:1])
+        one.members, one.per_stream, one.stream_of, one.order_of_stream = 1, [1], [0], [0]
+        zero = torch.zeros_like(self._stream_of_member[:1])
+        one._stream_of_member = one._order_of_stream = one._order_of_member = zero
+        one.shares, one._at_once = True, None
         return one
 
-    def evaluated_alike(self) -> list[list[int]]:
-        """The streams' numbers, those together that differ in the order of training alone: evaluation has one order."""
-        found: dict[StreamKey, list[int]] = {}
-        for stream, key in enumerate(self.keys):
-            found.setdefault(replace(key, seed=0), []).append(stream)
-        return list(found.values())
+    def evaluated_alike(self) -> list[tuple[int, list[int]]]:
+        """A stream's number, and the members that see the same as its own: evaluation has one order for all."""
+        first: dict[StreamKey, int] = {}
+        stands_for = [first.setdefault(replace(key, seed=0), stream) for stream, key in enumerate(self.keys)]
+        found: dict[int, list[int]] = {}
+        for k, stream in enumerate(self.stream_of):
+            found.setdefault(stands_for[stream], []).append(k)
+        return list(found.items())
 
-    def inputs(
-        self,
-        block: Block,
-        dtype: torch.dtype = torch.float32,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """The scaled images of a block, [G, S, B, I].
+    def inputs(self, block: Block, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What the model takes of a block, [inputs, S, B, I]: its scaled images, dealt out."""
+        return self.dealt(self.scaled(block, dtype))
+
+    def dealt(self, x_GBI: Tensor) -> Tensor:
+        """Each stream's images [G, ...] as the model takes them: so, or where neighbours share none, [K, ...]."""
+        return x_GBI if self.shares else x_GBI.index_select(0, self._stream_of_member)
+
+    def scaled(self, block: Block, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+        """Each stream's scaled images of a block, [G, S, B, I].
 
         Args:
             block: which images.
@@ -214,6 +237,10 @@ class Feed:
             shape = (len(self.keys), *index_RSB.shape[1:], self.pixels["train"].shape[1])
             out = torch.empty(shape, dtype=dtype, device=index_RSB.device)
         pixels_NI = self.pixels[block.split]
+        if self._at_once is not None:
+            raw_RNI = pixels_NI.index_select(0, index_RSB.flatten()).view(len(index_RSB), -1, pixels_NI.shape[1])
+            self._at_once.write(raw_RNI.index_select(0, self._order_of_stream), out.view(len(out), *raw_RNI.shape[1:]))
+            return out
         raw_NI = torch.empty((index_RSB[0].numel(), pixels_NI.shape[1]), dtype=pixels_NI.dtype, device=pixels_NI.device)
         order_of = self.order_of_stream.__getitem__
         for order, streams in groupby(sorted(range(len(self.keys)), key=order_of), order_of):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -64,7 +64,7 @@ class _Written(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class AffineTransform(_Written):
-    """``(x - shift) * scale``, each one number or one per pixel, float32 [I]."""
+    """``(x - shift) * scale``, each one number or one per pixel, float32 [I]; see also ``side_by_side``."""
 
     shift: float | Tensor = 0.0
     scale: float | Tensor = 1.0
@@ -74,9 +74,9 @@ class AffineTransform(_Written):
         """See Transform."""
         out_NI.copy_(x_NI)
         if not (isinstance(self.shift, float) and self.shift == 0):
-            out_NI.sub_(self.shift)
+            out_NI.sub_(_like(self.shift, out_NI))
         if not (isinstance(self.scale, float) and self.scale == 1):
-            out_NI.mul_(self.scale)
+            out_NI.mul_(_like(self.scale, out_NI))
 
     def inverse(self, x_NI: Tensor) -> Tensor:
         """See Transform."""
@@ -89,6 +89,28 @@ class AffineTransform(_Written):
     def to(self, device: torch.device | str) -> AffineTransform:
         """See Transform."""
         return AffineTransform(*(v if isinstance(v, float) else v.to(device) for v in (self.shift, self.scale)))
+
+
+def _like(value: float | Tensor, tensor: Tensor) -> float | Tensor:
+    return value if isinstance(value, float) else value.to(tensor.dtype)
+
+
+def side_by_side(transforms: Sequence[Transform]) -> AffineTransform | None:
+    """One transform that does to the g-th of images [G, N, I] what the g-th of these does; None if one is not affine.
+
+    The same numbers in three operations instead of some for each.
+    """
+    affine = [t for t in transforms if isinstance(t, AffineTransform)]
+    if len(affine) < len(transforms):
+        return None
+
+    def stacked(values: Sequence[float | Tensor]) -> Tensor:
+        pixels = max(1 if isinstance(v, float) else len(v) for v in values)
+        device = next((v.device for v in values if not isinstance(v, float)), None)
+        like = torch.empty(pixels, dtype=torch.float64, device=device)
+        return torch.stack([torch.full_like(like, v) if isinstance(v, float) else v.double() for v in values])[:, None]
+
+    return AffineTransform(stacked([t.shift for t in affine]), stacked([t.scale for t in affine]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlp_study.devices import on_gpu
 from mlp_study.factors.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -49,22 +50,6 @@ def updated_bytes(config: RunConfig, images: ImageSet) -> int:
 
 def _itemsize(config: RunConfig) -> int:
     return 8 if config.trainer.precision == "64" else 4
-
-
-def on_gpu(config: RunConfig) -> bool:
-    """Whether the run will train on a GPU."""
-    import torch
-
-    return config.trainer.accelerator in ("gpu", "cuda") or (
-        config.trainer.accelerator == "auto" and torch.cuda.is_available()
-    )
-
-
-def gpu_here() -> bool:
-    """Whether this machine has a GPU; the one that plans a cluster's work may have none."""
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def free_bytes(config: RunConfig) -> int:

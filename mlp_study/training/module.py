@@ -20,6 +20,7 @@ from torch import Tensor
 from mlp_study.backprop import Backprop
 from mlp_study.data.blocks import Block, Feed
 from mlp_study.data.module import PopulationData
+from mlp_study.devices import step_bytes
 from mlp_study.errors import ConfigError
 from mlp_study.factors.factored import Gradient, cleared, summed
 from mlp_study.lightning import LightningModule
@@ -32,7 +33,6 @@ from mlp_study.training.updates import Updates
 
 SCALED_BYTES = 16 * 2**20  # scaled images at a time: a CPU's caches hold most of them until they are used
 SCALED_BYTES_GPU = 64 * 2**20
-STEP_BYTES = 2 * 2**30  # activations of one step; a larger minibatch is worked through in chunks
 
 
 def predicted(logits_KCB: Tensor) -> Tensor:
@@ -150,31 +150,32 @@ class PopulationModule(LightningModule):
         self.tallies["train"].add(self.block_losses_SK.sum(0) * count, torch.stack(correct).sum(0), count * steps)
 
     def _inputs(self, block: Block) -> Iterator[Tensor]:
-        """The scaled images [G, B, I] of one step after the other.
+        """What the model takes of one step after the other: scaled images, [inputs, B, I].
 
         They are scaled for as many steps at a time as a CPU's caches hold, in memory that is kept from block to block;
         a full batch's are scaled once.
         """
-        G, B, I = len(self.feed.keys), block.index_RSB.shape[2], self.mlp.sizes[0]
+        feed, G, B, I = self.feed, len(self.feed.keys), block.index_RSB.shape[2], self.mlp.sizes[0]
         like = self.mlp.weights[0]
         most = SCALED_BYTES if self.device.type == "cpu" else SCALED_BYTES_GPU
         steps = min(max(1, most // (G * B * I * like.element_size())), self.feed.steps_per_epoch)
         if self._held is None or self._held_by is not self.feed or len(self._held) < steps * G * B * I:
             self._held = torch.empty(steps * G * B * I, dtype=like.dtype, device=self.device)
         elif self.feed.data.batch_size == "full":
-            yield self._held.view(G, B, I)
+            yield feed.dealt(self._held.view(G, B, I))
             return
         self._held_by = self.feed
         for first in range(0, block.index_RSB.shape[1], steps):
             piece = Block(block.split, block.index_RSB[:, first : first + steps])
             x_GSBI = self._held[: G * piece.index_RSB[0].numel() * I].view(G, -1, B, I)
-            yield from self.feed.inputs(piece, like.dtype, x_GSBI).unbind(1)
+            steps_GBI = feed.scaled(piece, like.dtype, x_GSBI).unbind(1)
+            yield from steps_GBI if feed.shares else map(feed.dealt, steps_GBI)
 
     @property
     def _chunk(self) -> int:
         """Images that one step takes at a time."""
-        per_image = 12 * self.mlp.K * sum(self.mlp.sizes[1:]) + 8 * len(self.feed.keys) * self.mlp.sizes[0]
-        return max(1, STEP_BYTES // per_image)
+        per_image = 12 * self.mlp.K * sum(self.mlp.sizes[1:]) + 8 * len(self.feed.per_stream) * self.mlp.sizes[0]
+        return max(1, step_bytes(self.device) // per_image)
 
     def _chunks(self, block: Block, y_KB: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """A minibatch too large for memory, piece by piece: its gradient is the sum of theirs."""

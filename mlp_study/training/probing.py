@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -124,16 +123,14 @@ def _on_all(mlp: PopulationMLP, feed: Feed, names: Collection[str]) -> Values:
 
     Networks that are alike are looked at once: before the first step, members that differ in their training only.
     """
-    ends = list(accumulate(mlp.per_stream))
     order: list[int] = []
     parts: dict[str, list[Tensor]] = {}
-    for streams in feed.evaluated_alike():
-        members = [k for g in streams for k in range(ends[g] - mlp.per_stream[g], ends[g])]
+    for stream, members in feed.evaluated_alike():
         firsts = _first_alike(mlp, members)
         some = sorted(set(firsts))
         few = mlp if len(some) == mlp.K and len(mlp.per_stream) == 1 else mlp.select(some, [len(some)])
         place = [some.index(first) for first in firsts]
-        for name, v_k in unit_probes(few, stream_chunks(feed, few, streams[0]), names).items():
+        for name, v_k in unit_probes(few, stream_chunks(feed, few, stream), names).items():
             parts.setdefault(name, []).append(v_k if len(v_k) == len(place) == 1 else v_k[place])
         order += members
     back = torch.tensor(order).argsort()

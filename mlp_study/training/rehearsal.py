@@ -11,6 +11,7 @@ import torch
 
 from mlp_study.config import RunConfig
 from mlp_study.data.blocks import Block
+from mlp_study.devices import on_gpu
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import arithmetic, assembled
 from mlp_study.training.probing import measured, union
@@ -34,7 +35,7 @@ def rehearsed_seconds(configs: Sequence[RunConfig], images: ImageSet) -> float:
     began = time.perf_counter()
     module, _ = assembled(configs, images)
     trainer = configs[0].trainer
-    if trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+    if on_gpu(configs[0]) and torch.cuda.is_available():
         module.to("cuda")
     with arithmetic(module):
         module.on_train_start()
