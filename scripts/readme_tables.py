@@ -1,4 +1,4 @@
-"""Write README.md's generated parts: the factors from their tables, results under docs/, and the figure of the bench.
+"""Write the generated parts of README.md and docs/speed.md (factors, results under docs/), and the figure of the bench.
 
 Usage: python scripts/readme_tables.py [--check | FOLDER ...]
 
@@ -64,41 +64,47 @@ def left_by(name: str) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
-def measured() -> dict[str, Any]:
-    """What ``scripts/bench.py --json docs/bench.json`` measured, by row."""
-    found: dict[str, Any] = json.loads((ROOT / "docs" / "bench.json").read_text(encoding="utf-8"))
+def measured(name: str = "bench.json") -> dict[str, Any]:
+    """What ``scripts/bench.py --json docs/NAME`` measured, by row."""
+    found: dict[str, Any] = json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
     return found
 
 
 def parts() -> dict[str, str]:
-    """Each generated part of the README by the name in its markers."""
-    return {"factors": factors(), "reproduction": left_by("reproduction.md"), "bench": "\n".join(markdown(measured()))}
+    """Each generated part by the name in its markers."""
+    return {
+        "factors": factors(),
+        "reproduction": left_by("reproduction.md"),
+        "bench": "\n".join(markdown(measured())),
+        "bench_xeon": "\n".join(markdown(measured("bench_xeon.json"))),
+    }
 
 
 def _filled(text: str, part: re.Match[str]) -> str:
     return f"{part[1]}{text}\n{part[2]}" if text else f"{part[1]}{part[2]}"
 
 
-def written(readme: str) -> str:
-    """The README with every generated part up to date."""
+def written(document: str) -> str:
+    """The document with every generated part up to date."""
     for name, text in parts().items():
         marked = re.compile(rf"(<!-- {name}:begin[^>]*-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        readme = marked.sub(partial(_filled, text), readme)
-    return readme
+        document = marked.sub(partial(_filled, text), document)
+    return document
 
 
 def main() -> int:
-    """Write README.md and the figure, or with --check say whether they are up to date (exit code 1 if not)."""
+    """Write the documents and the figure, or with --check say whether they are up to date (exit code 1 if not)."""
     for folder in sys.argv[1:]:
         if folder != "--check":
             take_claims(Path(folder))
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after, figure = written(before), ROOT / "docs" / "figures" / "bench.png"
+    before = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "speed.md")}
+    after = {path: written(text) for path, text in before.items()}
+    figure = ROOT / "docs" / "figures" / "bench.png"
     redraw = drawn_from(figure) != digest(measured())
     if "--check" in sys.argv[1:]:
         return int(before != after or redraw)
-    path.write_text(after, encoding="utf-8")
+    for path, text in after.items():
+        path.write_text(text, encoding="utf-8")
     if redraw:
         draw(measured(), figure)
     return 0

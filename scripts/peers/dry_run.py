@@ -34,7 +34,7 @@ def prepare(grid: str, *, predicted: bool) -> tuple[Callable[[], float], None]:
                 text=True,
             )
             assert process.stdout
-            plan = next((line for line in process.stdout if "at a time, about" in line), "")
+            plan = next((line for line in process.stdout if re.search(r"at most .*, about ", line)), "")
             began = perf_counter()
             process.stdout.read()
             if process.wait() or not plan:
