@@ -80,7 +80,7 @@ class Feed:
     """
 
     def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
-        self.images, self.data = images, configs[0].data
+        self.images, self.data, self._precision = images, configs[0].data, configs[0].trainer.precision
         members = [stream_key(c) for c in configs]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(members))}
         self.keys, self.members = list(numbers), len(configs)
@@ -149,7 +149,9 @@ class Feed:
         self._order_of_stream = self._order_of_stream.to(device)
         self._order_of_member = self._order_of_member.to(device)
         if not self._on_cpu:  # there the calls for each stream would take longer than their arithmetic
-            self._at_once = side_by_side(self.transforms)
+            exact = self._precision == "64"
+            together = side_by_side(self.transforms, torch.float64 if exact else torch.float32)
+            self._at_once = None if together is None else together.to(device)
         return self
 
     @property

@@ -74,9 +74,9 @@ class AffineTransform(_Written):
         """See Transform."""
         out_NI.copy_(x_NI)
         if not (isinstance(self.shift, float) and self.shift == 0):
-            out_NI.sub_(_like(self.shift, out_NI))
+            out_NI.sub_(self.shift)
         if not (isinstance(self.scale, float) and self.scale == 1):
-            out_NI.mul_(_like(self.scale, out_NI))
+            out_NI.mul_(self.scale)
 
     def inverse(self, x_NI: Tensor) -> Tensor:
         """See Transform."""
@@ -91,14 +91,14 @@ class AffineTransform(_Written):
         return AffineTransform(*(v if isinstance(v, float) else v.to(device) for v in (self.shift, self.scale)))
 
 
-def _like(value: float | Tensor, tensor: Tensor) -> float | Tensor:
-    return value if isinstance(value, float) else value.to(tensor.dtype)
-
-
-def side_by_side(transforms: Sequence[Transform]) -> AffineTransform | None:
+def side_by_side(transforms: Sequence[Transform], dtype: torch.dtype) -> AffineTransform | None:
     """One transform that does to the g-th of images [G, N, I] what the g-th of these does; None if one is not affine.
 
-    The same numbers in three operations instead of some for each.
+    The same numbers in three operations instead of some for each. It is made on the CPU.
+
+    Args:
+        transforms: G of them.
+        dtype: of the images that it will write.
     """
     affine = [t for t in transforms if isinstance(t, AffineTransform)]
     if len(affine) < len(transforms):
@@ -106,9 +106,8 @@ def side_by_side(transforms: Sequence[Transform]) -> AffineTransform | None:
 
     def stacked(values: Sequence[float | Tensor]) -> Tensor:
         pixels = max(1 if isinstance(v, float) else len(v) for v in values)
-        device = next((v.device for v in values if not isinstance(v, float)), None)
-        like = torch.empty(pixels, dtype=torch.float64, device=device)
-        return torch.stack([torch.full_like(like, v) if isinstance(v, float) else v.double() for v in values])[:, None]
+        rows = [torch.full((pixels,), v, dtype=dtype) if isinstance(v, float) else v.cpu().to(dtype) for v in values]
+        return torch.stack(rows)[:, None]
 
     return AffineTransform(stacked([t.shift for t in affine]), stacked([t.scale for t in affine]))
 

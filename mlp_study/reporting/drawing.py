@@ -124,9 +124,8 @@ def curve_table(study: Analysis) -> pd.DataFrame:
     level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
     order = sorted(study.groups, key=lambda group: -math.inf if math.isnan(level[group]) else -level[group])
     places = np.unique(np.linspace(0, len(order) - 1, min(SHOWN_GROUPS, len(order))).round().astype(int))
-    shown = [
-        (group, study.curves[i][:, : len(DRAWN)]) for p in places for group in [order[p]] for i in study.groups[group]
-    ]
+    groups = [order[place] for place in places]
+    shown = [(group, study.curves[i][:, : len(DRAWN)]) for group in groups for i in study.groups[group]]
     whole = pd.DataFrame(np.concatenate([curve for _, curve in shown]), columns=list(DRAWN))
     whole["epoch"] = np.concatenate([np.arange(1, len(curve) + 1) for _, curve in shown])
     whole["combination"] = [", ".join(group) for group, curve in shown for _ in curve]

@@ -28,7 +28,8 @@ FLOP_PER_SECOND = 1.5e11
 BYTES_PER_SECOND = 2e10
 STEP_SECONDS = 4e-4  # of Python, for all members of a population
 RECORD_SECONDS = 0.006  # a run's files
-TRACKING_SECONDS = 0.018  # a run's W&B, in another process, beside the training
+TRACKING_SECONDS = 0.014  # a run's W&B, in another process, beside the training
+WORKER_SECONDS = 2.5  # the start of several processes, side by side: their imports
 REPORT_SECONDS = 4.0  # at the end of a sweep
 
 REHEARSAL_SECONDS = 10.0  # after which no further population is rehearsed
@@ -93,7 +94,8 @@ def seconds(
     trained = trained * total / known if known else total
     runs = sum(len(part.configs) * part.count for part in parts)
     tracking = 0.0 if parts[0].configs[0].wandb.mode == "disabled" else TRACKING_SECONDS * runs
-    return max(trained + RECORD_SECONDS * runs, tracking) / workers + REPORT_SECONDS
+    started = WORKER_SECONDS if workers > 1 else 0.0
+    return started + max(trained + RECORD_SECONDS * runs, tracking) / workers + REPORT_SECONDS
 
 
 def _kind(part: Part) -> object:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ class PopulationModule(LightningModule):
         """None: ``Updates`` applies each member's own rule (Lightning hook)."""
 
     def transfer_batch_to_device(self, batch: Block, device: torch.device, dataloader_idx: int) -> Block:
-        """Indices go to the device in ``Feed`` (Lightning hook)."""
-        return batch
+        """A block's indices, once for all of its steps (Lightning hook)."""
+        return replace(batch, index_RSB=batch.index_RSB.to(device))
 
     def on_train_start(self) -> None:
         """The device is known now: images, keys and state follow the weights to it (Lightning hook)."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlp_study.errors import ConfigError, DataError
-from mlp_study.factors.normalizers import NORMALIZERS, RIDGE
+from mlp_study.factors.normalizers import NORMALIZERS, RIDGE, side_by_side
 
 INVERTIBLE = [name for name in NORMALIZERS if name != "unit_norm"]
 IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
@@ -185,6 +185,21 @@ def test_what_is_no_image_is_refused(name):
     for bad in (torch.zeros(0, 4, dtype=torch.uint8), torch.zeros(4, 0, dtype=torch.uint8), torch.zeros(2, 2)):
         with pytest.raises(DataError, match="takes at least one image"):
             NORMALIZERS[name].fit(bad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_side_by_side_gives_each_the_numbers_that_it_gives_alone(dtype):
+    images_NI = torch.from_numpy(pictures())
+    names = ["none", "unit", "symmetric", "standard", "pixel_standard", "robust"]
+    fits = [NORMALIZERS[name].fit(images_NI).with_gain(1 + k / 3) for k, name in enumerate(names)]
+    for chosen in (fits, fits[:4]):
+        raw_GNI = torch.stack([images_NI.roll(g, 0) for g in range(len(chosen))])
+        together, alone = torch.empty(raw_GNI.shape, dtype=dtype), torch.empty(raw_GNI.shape, dtype=dtype)
+        side_by_side(chosen, dtype).write(raw_GNI, together)
+        for transform, raw_NI, out_NI in zip(chosen, raw_GNI, alone, strict=True):
+            transform.write(raw_NI, out_NI)
+        assert torch.equal(together, alone)
+    assert side_by_side([*fits, NORMALIZERS["unit_norm"].fit(images_NI)], dtype) is None
 
 
 def test_the_table_lists_the_contract_and_names_the_nearest():

@@ -46,7 +46,8 @@ def test_what_is_rehearsed_counts_for_all_of_its_kind_and_scales_the_rest(monkey
     ticks = iter(range(0, 1000, 7))
     monkeypatch.setattr(cost.time, "perf_counter", lambda: next(ticks))
     assert cost.seconds(alike, rehearsal=10.0) == pytest.approx(3 * 45 + cost.REPORT_SECONDS)  # only the larger kind
-    assert cost.seconds(alike, workers=2, rehearsal=10.0) == pytest.approx(3 * 45 / 2 + cost.REPORT_SECONDS)
+    two = cost.seconds(alike, workers=2, rehearsal=10.0)
+    assert two == pytest.approx(cost.WORKER_SECONDS + 3 * 45 / 2 + cost.REPORT_SECONDS)
 
 
 def test_a_short_sweep_is_estimated_without_a_rehearsal(monkeypatch):
