@@ -178,7 +178,7 @@ def test_the_mixed_sweep_for_a_gpu_works_on_a_cpu(bench, rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("grid", ["digits", "mnist"])
-def test_what_dry_run_foretells_is_found_for_one_process_and_for_several(mnist_root, grid):
+def test_what_dry_run_foretells_is_found_for_one_process_and_for_several(bench, mnist_root, grid):
     foretold, _ = importlib.import_module("peers.dry_run").prepare(grid, predicted=True)
     assert foretold() > 0
 

@@ -100,7 +100,7 @@ class Runs:
                 self.settings = wandb.Settings(**known)
                 wandb.setup(self.settings).ensure_service()
                 # Each run's ``debug.log`` has warnings only: W&B asks every open run's handler about every line, which
-                # with 256 runs open were 3 of 17 ms a run.
+                # with 256 runs open is up to a tenth of its time (docs/speed.md).
                 logging.getLogger("wandb").setLevel(logging.WARNING)
         if mode != "offline" and self.reachable is None:
             self.reachable = self._can_reach(mode, reply)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 from peers.mnist import root
 
@@ -26,18 +27,14 @@ def prepare(grid: str, *, predicted: bool) -> tuple[Callable[[], float], None]:
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["-m", "mlp_study.train", "-m", *GRIDS[grid].split(), "sweep_dir=sweep"]
-            process = subprocess.Popen(
-                [sys.executable, "-u", *arguments, f"dry_run={str(predicted).lower()}"],
-                cwd=folder,
-                env={**os.environ, "WANDB_MODE": "offline"},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert process.stdout
-            plan = next((line for line in process.stdout if re.search(r"at most .*, about ", line)), "")
-            began = perf_counter()
-            process.stdout.read()
-            if process.wait() or not plan:
+            command = [sys.executable, "-u", *arguments, f"dry_run={str(predicted).lower()}"]
+            about: dict[str, Any] = {"cwd": folder, "env": {**os.environ, "WANDB_MODE": "offline"}, "text": True}
+            with subprocess.Popen(command, stdout=subprocess.PIPE, **about) as process:
+                assert process.stdout
+                plan = next((line for line in process.stdout if re.search(r"at most .*, about ", line)), "")
+                began = perf_counter()
+                process.stdout.read()
+            if process.returncode or not plan:
                 raise RuntimeError("the sweep failed")
             said = re.findall(r"(\d+) (h|min|s)\b", plan.partition("about")[2])
             return sum(int(count) * UNITS[unit] for count, unit in said) if predicted else perf_counter() - began
