@@ -102,21 +102,20 @@ def test_a_step_is_a_handful_of_operations_whatever_the_number_of_members(
 
 
 def test_on_a_gpu_the_operations_of_a_mixed_step_do_not_grow_with_scales_and_seeds(monkeypatch):
-    """A grid of rules (activation x optimizer), scales and seeds: of 80 rules and scales with 50 seeds 131 are left."""
+    """The rules of docs/speed.md's grid, 5 activations x 4 optimizers, with few scales and seeds and with more."""
     as_on_a_gpu(monkeypatch)
+    activations, optimizers = ("relu", "tanh", "sigmoid", "gelu", "elu"), ("sgd", "momentum", "adam", "rmsprop")
 
     def grid(scales: tuple[str, ...], seeds: int) -> list[RunConfig]:
-        rules = itertools.product(("relu", "tanh", "sigmoid"), ("sgd", "momentum", "adam"), scales, range(seeds))
         about = ("model.widths=[4]", "trainer.max_epochs=2", "data.limit=640", "data.batch_size=32")
-        named = (
-            (f"activation={a}", f"optimizer={o}", f"data.scale={scale}", f"seed={seed}") for a, o, scale, seed in rules
-        )
+        cells = itertools.product(activations, optimizers, scales, range(seeds))
+        named = ((f"activation={a}", f"optimizer={o}", f"data.scale={s}", f"seed={seed}") for a, o, s, seed in cells)
         return [config(*about, *own) for own in named]
 
-    few = second_epoch(monkeypatch, grid(("unit", "standard"), 2), counted)
-    many = second_epoch(monkeypatch, grid(("none", "unit", "standard", "robust"), 6), counted)
-    assert many.calls.total() / STEPS <= few.calls.total() / STEPS + 3  # more pieces of scaled images, no more else
-    assert many.calls.total() / STEPS <= 75
+    few = second_epoch(monkeypatch, grid(("unit", "standard"), 2), counted).calls.total() / STEPS
+    many = second_epoch(monkeypatch, grid(("none", "unit", "standard", "robust"), 5), counted).calls.total() / STEPS
+    assert many <= few + 3  # more pieces of scaled images, nothing else
+    assert many <= 131
 
 
 @pytest.mark.parametrize("optimizer", ["optimizer=sgd", "optimizer=momentum", "optimizer=adam"])
