@@ -75,6 +75,7 @@ def test_the_caller_can_be_stopped():
         pool(1, raise_if_asked=asked).run([1, 2], lambda *_: None)
 
 
+@pytest.mark.slow
 def test_a_command_s_process_leaves_out_what_its_own_does(monkeypatch):
     from mlp_study.imports import Process
 

@@ -43,6 +43,7 @@ def test_a_population_is_no_larger_than_a_sweeps_and_keeps_seeds_together(tmp_pa
     assert [[cell.config.seed for cell in chunk.cells] for chunk in chunks] == [[0, 0], [1, 1], [2, 2]]
 
 
+@pytest.mark.slow
 def test_several_processes_train_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = cells(tmp_path / "one"), cells(tmp_path / "two")
     train_missing(one, here)
@@ -57,6 +58,7 @@ def test_several_processes_train_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.rglob("*.checkpoint*"))
 
 
+@pytest.mark.slow
 def test_what_stops_a_process_stops_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = cells(tmp_path)
     monkeypatch.setattr(runs, "workers_for", lambda config, work: 2)

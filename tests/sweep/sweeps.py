@@ -18,6 +18,10 @@ import hydra_plugins.mlp_study
 from mlp_study import train
 from mlp_study.cli import run_hydra
 from mlp_study.compose import CONFIG_MODULE, register_groups
+from mlp_study.config import RunConfig
+from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.grid import expand
+from mlp_study.sweep.plan import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.widths=[8]", "data.limit=64", "trainer.max_epochs=2", "wandb.mode=disabled", "probes.ends=[]")
@@ -66,3 +70,12 @@ def hydra_of(overrides: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
     with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
+
+
+def cells(*overrides: str) -> list[Cell]:
+    """What a sweep of two epochs of 64 images is planned from."""
+    with hydra_of() as (loader, master):
+        composer = Composer(loader, master)
+        jobs = expand(["data.limit=64", "trainer.max_epochs=2", *overrides], loader)
+    configs = [RunConfig.from_dict(composer.compose(job)) for job in jobs]
+    return [Cell(config.run_id, config, tuple(job)) for config, job in zip(configs, jobs, strict=True)]

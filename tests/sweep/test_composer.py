@@ -48,6 +48,7 @@ override = st.sampled_from(
 
 
 # Without shrinking: each example composes twice, and a list of overrides is small enough to read.
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
 from mlp_study.sweep import launch
-from mlp_study.sweep.grid import expand
-from mlp_study.sweep.plan import Cell, Crew, grouped
+from mlp_study.sweep.plan import Crew, grouped
 from mlp_study.sweep.progress import Progress, SweepProgress
-from tests.sweep.sweeps import hydra_of, results, sweep
-
-
-def cells(*overrides: str) -> list[Cell]:
-    with hydra_of() as (loader, _):
-        jobs = expand(["data.limit=64", "trainer.max_epochs=2", *overrides], loader)
-    configs = [RunConfig.from_dict(compose(job)) for job in jobs]
-    return [Cell(config.run_id, config, tuple(job)) for config, job in zip(configs, jobs, strict=True)]
+from tests.sweep.sweeps import cells, results, sweep
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
@@ -49,6 +39,7 @@ def test_who_trains_is_chosen_by_the_work_that_is_left():
     assert asked[1] == pytest.approx(0.75 * asked[0])
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_worth_it_is_trained_by_processes_and_is_the_same_sweep(monkeypatch, tmp_path, capfd):
     grid = ("activation=relu,tanh", "seed=range(0,3)")
     sweep(monkeypatch, tmp_path / "one", *grid)

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
 from mlp_study.records.runs_table import load_results
-from mlp_study.sweep.grid import expand
-from mlp_study.sweep.plan import Cell, grouped
-from tests.sweep.sweeps import hydra_of, results, stamps, sweep
+from mlp_study.sweep.plan import grouped
+from tests.sweep.sweeps import cells, results, stamps, sweep
 
 GRID = ("activation=relu,tanh", "seed=range(0,4)", "model.widths=[8],[4,4]")
-
-
-def cells(*overrides: str) -> list[Cell]:
-    with hydra_of() as (loader, _):
-        jobs = expand(["data.limit=64", "trainer.max_epochs=2", *overrides], loader)
-    configs = [RunConfig.from_dict(compose(job)) for job in jobs]
-    return [Cell(config.run_id, config, tuple(job)) for config, job in zip(configs, jobs, strict=True)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 40])
