@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
 from mlp_study.config import GROUPS, RunConfig, described_settings
@@ -15,6 +15,9 @@ from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
 from mlp_study.imports import Process, spin_briefly
 from mlp_study.signals import Work, answer_of, swallowed
 from mlp_study.targets import checked_targets
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = {
     "diagnose": (
@@ -133,7 +136,6 @@ def _in_sweep() -> bool:
 
 def _run_hydra(task: Callable[[Any], Any]) -> None:
     import hydra
-    from hydra._internal.utils import get_args_parser
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -141,7 +143,7 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
 
     register_groups()
     register()
-    args = get_args_parser().parse_args()
+    args = _arguments()
     if args.experimental_rerun and not Path(args.experimental_rerun).is_file():
         raise ConfigError(f"--experimental-rerun={args.experimental_rerun}: there is no such file")
     flags = sys.argv[1:]
@@ -154,7 +156,7 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
         config = RunConfig.from_dict(compose(overrides))
         if config.dry_run and not (args.cfg or args.info):
             flags.append("-m")  # the plan of a sweep of one
-    sys.argv[1:] = [*flags, *overrides]
+    sys.argv[1:] = [*overrides, *flags]  # the last flag may be one whose value can be left out
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does
     try:
@@ -168,6 +170,22 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
         raise explain(overrides, error) from error
     finally:
         os.environ.pop("HYDRA_FULL_ERROR") if before is None else os.environ.update(HYDRA_FULL_ERROR=before)
+
+
+def _arguments() -> argparse.Namespace:
+    """The command line by Hydra's own parser, flags and overrides in any order.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have, or one without its value.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; a command takes key=value and the flags that --hydra-help lists")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign] # it would print its usage and exit with 2
+    return parser.parse_intermixed_args()
 
 
 def _is_sweep_file(overrides: Sequence[str]) -> bool:

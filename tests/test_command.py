@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -58,9 +57,7 @@ def finished(folder: Path, *arguments: str, flags: tuple[str, ...] = ()) -> subp
 
 
 def test_help_lists_every_factor_and_setting_without_heavy_imports(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = finished(tmp_path, "--help", flags=("-X", "importtime"))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0
     for kind, table in GROUPS.items():
         assert kind in done.stdout
@@ -70,8 +67,6 @@ def test_help_lists_every_factor_and_setting_without_heavy_imports(tmp_path: Pat
     assert done.stdout.count("python -m mlp_study.train ") >= 4, "usage and three examples"
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert not imported & {*HEAVY, "numpy"}
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 2.5, f"{spent:.1f} s of computing"
     assert not list(tmp_path.iterdir())
 
 
@@ -123,6 +118,9 @@ BAD: dict[tuple[str, ...], str] = {
     ("~activation",): "activation=None is unknown; it takes one of: ",
     ("resume=nowhere",): "resume=nowhere is no run's folder; it takes one that has .hydra/overrides.yaml in it",
     ("optimizer.lr=${optimizer.rate}",): "Interpolation key 'optimizer.rate' not found",
+    ("--flag", "seed=1"): "unrecognized arguments: --flag; a command takes key=value and the flags that",
+    ("seed=1", "--config-dir"): "argument --config-dir/-cd: expected one argument; a command takes",
+    ("--cfg", "jobs"): "argument --cfg/-c: invalid choice: 'jobs' (choose from",
     ("hydra/launcher=slrum",): "In 'hydra/config': Could not find 'hydra/launcher/slrum'",
 }
 
@@ -148,14 +146,14 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
 
 
 def assert_bad_command(overrides: tuple[str, ...], folder: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = finished(folder, *overrides)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = finished(folder, *overrides, flags=("-X", "importtime"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert_one_line(done.stderr, BAD[overrides])
+    imports, said = [], []
+    for line in done.stderr.splitlines(keepends=True):
+        (imports if line.startswith("import time:") else said).append(line)
+    assert_one_line("".join(said), BAD[overrides])
+    assert not any(line.split("|")[-1].strip() == "torch" for line in imports), "the seconds that it takes"
     assert not list(folder.iterdir())
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 3, f"{spent:.1f} s of computing"
 
 
 @pytest.mark.parametrize("overrides", [("activation=rellu",), ("model.widths=[0]",)], ids=" ".join)

@@ -80,7 +80,8 @@ class OptunaConfig:
         n_jobs: trials that this process trains at a time, as one batch.
         max_failure_rate: the part of a batch that may fail without ending the study; null: all.
         params: the search space, a sweep for each key; the command line adds to it and wins over it.
-        custom_search_space: dotted name of a function (config, trial) that adds parameters to a trial.
+        custom_search_space: dotted name of a function (config, trial) that adds parameters to a trial. A config cannot
+            run code by itself: the environment variable MLP_STUDY_CUSTOM_SEARCH_SPACE must hold the same name.
         conditions: what only some choices have: ``{"optimizer=adam": {"optimizer.eps": "interval(1e-8,1e-2)"}}``.
         objective: a recorded metric, or a list of them; null: val/accuracy. ``seconds`` are the run's own part of its
             population's.

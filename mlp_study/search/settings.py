@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from mlp_study.search.samplers import Settings, pruner_settings, sampler_setting
 from mlp_study.search.storage import masked
 
 STUDY = "mlp_study"
+CODE_ALLOWED = "MLP_STUDY_CUSTOM_SEARCH_SPACE"  # an environment variable: no config sets one for its own command
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def read_settings(node: Mapping[str, Any]) -> SearchSettings:
         pruner=pruner_settings(node["pruner"]),
         params=dict(node["params"] or {}),
         conditions=dict(node["conditions"] or {}),
-        custom_search_space=node["custom_search_space"],
+        custom_search_space=_allowed(node["custom_search_space"]),
         storage=node["storage"],
         study_name=str(node["study_name"] or STUDY),
         n_trials=_whole("n_trials", node["n_trials"]),
@@ -70,6 +72,18 @@ def read_settings(node: Mapping[str, Any]) -> SearchSettings:
             "hydra.sweeper.pruner=wilcoxon compares trials over repeats; hydra.sweeper.repeats takes 2 or more"
         )
     return settings
+
+
+def _allowed(name: Any) -> str | None:
+    """The dotted name of a function of the user's own: a config names it, but only the user lets it run."""
+    if name is None:
+        return None
+    if os.environ.get(CODE_ALLOWED) != name:
+        raise ConfigError(
+            f"hydra.sweeper.custom_search_space={name} names code, which no config may run by itself; "
+            f"it takes the function that the environment variable {CODE_ALLOWED} names too"
+        )
+    return str(name)
 
 
 def _whole(key: str, value: Any) -> int:

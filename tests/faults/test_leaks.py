@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import stat
 import time
 from pathlib import Path
@@ -98,7 +99,6 @@ def test_the_users_umask_holds_for_every_file_and_folder(server: Server, tmp_pat
         "+activation._target_=os.system", "activation={name: relu, _target_: os.system}", "+_target_=os.system",
         "++model._target_=subprocess.run", "+data._target_=os.system", "activation=os.system", "+os=${os.system:touch}",
         "hydra.launcher._target_=os.system", "hydra.sweeper._target_=subprocess.Popen",
-        "hydra.sweeper.custom_search_space=os.system",
     ],
 )  # fmt: skip
 def test_a_config_cannot_execute_code(server: Server, tmp_path: Path, override: str) -> None:
@@ -106,6 +106,27 @@ def test_a_config_cannot_execute_code(server: Server, tmp_path: Path, override: 
     assert command.wait() == 1
     said_clearly(command)
     assert not results(tmp_path / "s")
+
+
+def test_a_searchs_own_function_runs_only_where_the_environment_names_it(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text(
+        "open('imported', 'w').close()\ndef f(config, trial): open('called', 'w').close()"
+    )
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra: {sweeper: {custom_search_space: evil.f}}"
+    (tmp_path / "experiment" / "innocent.yaml").write_text(text)
+    options = ["hydra/sweeper=optuna", "optimizer.lr=interval(0.1,1)", "hydra.sweeper.n_trials=1"]
+    chosen = ["--config-dir", str(tmp_path), "+experiment=innocent", *options, "trainer.max_epochs=1"]
+    importable = f"import sys; sys.path.append({str(tmp_path)!r})"
+    for allowed in ("", "evil.g", "evil.f"):
+        environment = {**os.environ, "MLP_STUDY_CUSTOM_SEARCH_SPACE": allowed}
+        command = server.sweep(tmp_path / "s", *chosen, cwd=str(tmp_path), env=environment, inject=importable)
+        assert command.wait() == (0 if allowed == "evil.f" else 1), command.err
+        ran = {place.name for place in tmp_path.iterdir()} & {"imported", "called"}
+        assert ran == ({"imported", "called"} if allowed == "evil.f" else set())
+        if allowed != "evil.f":
+            said_clearly(command)
+            assert "MLP_STUDY_CUSTOM_SEARCH_SPACE" in command.errors[0]
 
 
 EVIL = {

@@ -92,6 +92,7 @@ def test_an_existing_config_of_the_stock_plugin_moves_over(monkeypatch, tmp_path
         "params": "{optimizer.lr:'interval(0.01,1)',activation:'choice(relu,tanh)',data.gain:1.0}",
         "custom_search_space": "tests.search.test_search.configure",
     }
+    monkeypatch.setenv("MLP_STUDY_CUSTOM_SEARCH_SPACE", str(stock["custom_search_space"]))
     stock_settings = [f"++hydra.sweeper.{key}={value}" for key, value in stock.items()]
     search(monkeypatch, tmp_path / "s", "optimizer=momentum", *stock_settings)
     found = study(tmp_path / "s", stock["storage"], "mine")
