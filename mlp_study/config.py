@@ -335,7 +335,7 @@ def _determining(section: Any, plain: dict[str, Any]) -> dict[str, Any]:
             kept.pop(f.name, None)
         elif dataclasses.is_dataclass(child := getattr(section, f.name)):
             kept[f.name] = _determining(child, plain[f.name])
-    return {key: value for key, value in kept.items() if value != {} and key != "wandb"}
+    return {key: value for key, value in kept.items() if value != {}}
 
 
 def default_settings() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from mlp_study.config import GROUPS, RunConfig
 from mlp_study.data.blocks import Feed
 from mlp_study.data.images import ImageSet
+from mlp_study.factors.losses import LOSSES
 from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 
@@ -39,6 +41,11 @@ def config(*overrides: str) -> RunConfig:
             node.clear()
         node[path[-1]] = yaml.safe_load(text)
     return RunConfig.from_dict(tree)
+
+
+def mean_loss(name: str, **options: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of the table as torch.nn's are: (logits_BC, labels_B) -> the mean, with one member's options."""
+    return lambda logits_BC, labels_B: LOSSES[name].function(logits_BC.T[None], labels_B[None], **options).mean()
 
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

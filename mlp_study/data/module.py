@@ -73,7 +73,3 @@ class PopulationData(LightningDataModule):
     def val_dataloader(self) -> _Blocks:
         """The validation images in chunks."""
         return _Blocks(lambda: iter(self.feed.evaluation_blocks("val", self.widest)))
-
-    def test_dataloader(self) -> _Blocks:
-        """The test images in chunks, for every member."""
-        return _Blocks(lambda: iter(self.everyone.evaluation_blocks("test", self.widest)))

@@ -16,11 +16,10 @@ from mlp_study.factors.table import Option, Table, is_plain, lazy_module
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.nn import functional as F
 else:
     torch = lazy_module("torch")
-    nn = lazy_module("torch.nn")
     F = lazy_module("torch.nn.functional")
 
 Number = Any  # float, or Tensor [K, 1, 1]: one number per member
@@ -67,25 +66,6 @@ class Loss:
         labels_1B = torch.arange(classes)[None]
         logits_1CB = torch.full((1, classes, classes), -math.log(max(classes - 1, 1)), dtype=torch.float64)
         return float(self.function(logits_1CB, labels_1B, **options).mean())
-
-    def module(self, **options: Any) -> nn.Module:
-        """The mean loss as a plain module: (logits_BC, labels_B) -> scalar, with one member's options."""
-        return _mean_loss_class()(self.function, options)
-
-
-@functools.cache
-def _mean_loss_class() -> type[nn.Module]:
-    class MeanLoss(nn.Module):
-        """Mean over a batch, in torch.nn's layout, of a loss of the table."""
-
-        def __init__(self, function: Callable[..., Tensor], options: dict[str, Any]) -> None:
-            super().__init__()
-            self.function, self.options = function, options
-
-        def forward(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-            return self.function(logits_BC.T[None], labels_B[None], **self.options).mean()
-
-    return MeanLoss
 
 
 def _of_example(option: Number) -> Number:

@@ -16,6 +16,7 @@ from mlp_study.probes import sharpness
 from mlp_study.probes.gradients import gradient_moments, minibatches
 from mlp_study.probes.sharpness import Hessian, largest_eigenvalue, preconditioner, sharpness_probes
 from tests.probes.small import chunked, config, images, population
+from tests.small_runs import mean_loss
 
 X_NI = images(40, 4)
 
@@ -58,7 +59,7 @@ def test_every_activation_against_the_dense_hessian(activation):
 def test_every_loss_against_the_dense_hessian(loss):
     mlp = population([config("tanh", widths=(5, 4), loss=loss)], inputs=4, spread=0.3).double()
     chunks = [(x.double(), y) for x, y in chunked(X_NI, 40)]
-    dense = dense_hessian(mlp, 0, chunks, LOSSES[loss].module(**mlp.configs[0].loss.options))
+    dense = dense_hessian(mlp, 0, chunks, mean_loss(loss, **mlp.configs[0].loss.options))
     found = largest_eigenvalue(Hessian(mlp, chunks), iterations=200)[0].item()
     assert found == pytest.approx(torch.linalg.eigvalsh(dense).max().item(), rel=1e-5)
 
@@ -72,7 +73,7 @@ def test_members_are_independent_and_the_largest_is_algebraic():
     chunks = [(x.double(), y) for x, y in chunked(X_NI, 40, members=3)]
     found = largest_eigenvalue(Hessian(mlp, chunks), iterations=200)
     for k in range(3):
-        dense = dense_hessian(mlp, k, chunks, LOSSES["mse"].module())
+        dense = dense_hessian(mlp, k, chunks, mean_loss("mse"))
         assert found[k].item() == pytest.approx(torch.linalg.eigvalsh(dense).max().item(), rel=1e-4, abs=1e-9)
 
 
