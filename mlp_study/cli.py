@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlp_study.compose import compose, explain, register_groups, sweeper_of, with_variant, yaml_choices
-from mlp_study.config import GROUPS, RunConfig, described_settings
+from mlp_study.config import GROUPS, TABLES, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
 from mlp_study.imports import Process, spin_briefly
 from mlp_study.signals import Work, answer_of, swallowed
@@ -18,6 +18,8 @@ from mlp_study.targets import checked_targets
 
 if TYPE_CHECKING:
     import argparse
+
+    from mlp_study.factors.table import Option
 
 EXAMPLES = {
     "diagnose": (
@@ -32,36 +34,59 @@ EXAMPLES = {
     ),
 }
 
+ALSO = {
+    "diagnose": "",
+    "train": "--cfg job shows the whole config; resume=FOLDER continues an interrupted run; ",
+}
+
 
 def help_text(command: str, purpose: str) -> str:
-    """Every factor with its choices, every setting with what it takes, and examples."""
+    """Every factor with its choices, every setting with what it takes, and examples.
+
+    Where the command line names factors, as in ``--help optimizer``, it is their choices with formula and options.
+    """
+    named = [key for word in sys.argv[1:] if (key := word.partition("=")[0]) in TABLES]
+    return "\n".join(map(_choices_text, named)) if named else _overview(command, purpose)
+
+
+def _choices_text(key: str) -> str:
+    lines = [f"{key}=CHOICE{f'; its options as {key}.OPTION=VALUE' if key in GROUPS else ''}"]
+    for name, entry in TABLES[key].items():
+        said = getattr(entry, "doc", None) or entry.formula  # each table has one of the two
+        source = getattr(entry, "source", "")
+        lines += ["", *_wrapped(f"  {name:<26}", f"{said}  ({source})" if source else said)]
+        for option, about in getattr(entry, "options", {}).items():
+            lines += _option_lines(f"    .{option}", about)
+    return "\n".join([*lines, ""])
+
+
+def _option_lines(key: str, option: Option) -> list[str]:
+    """The option's default, what it is, and what it takes."""
+    default = option.default
+    shown = "null" if default is None else str(default).lower() if option.type is bool else default
+    takes = f"; takes {option.takes}" if option.range or option.choices else ""
+    return _wrapped(f"{key:<28}", f"{shown}  {option.doc}{takes}")
+
+
+def _overview(command: str, purpose: str) -> str:
     lines = [
         purpose,
         "",
         f"usage: python -m mlp_study.{command} {'[-m] ' if command == 'train' else ''}[key=value ...]",
         "",
-        "Factors (key=choice, choice's options as key.option=value):",
+        "Factors (key=choice; --help KEY, such as --help optimizer, gives each choice's formula and options):",
     ]
     for kind, table in GROUPS.items():
         lines += _wrapped(f"  {kind:<12}", ", ".join(table))
     lines += ["", "Settings (key=value; the default comes first):"]
     for key, option in described_settings():
         if option.default != {}:
-            default = (
-                "null"
-                if option.default is None
-                else str(option.default).lower()
-                if option.type is bool
-                else option.default
-            )
-            takes = "" if not option.range and not option.choices else f"; takes {option.takes}"
-            lines += _wrapped(f"  {key:<26}", f"{default}  {option.doc}{takes}")
+            lines += _option_lines(f"  {key}", option)
     for group in ("experiment", "sweeps"):
         if yaml_choices(group):
             lines += ["", *_wrapped(f"  +{group}=  ", ", ".join(yaml_choices(group)))]
-    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES.get(command, EXAMPLES["train"])), ""]
-    also = ("--cfg job shows the whole config", "resume=FOLDER continues an interrupted run")
-    return "\n".join([*lines, f"Also: {'; '.join(also)}; HYDRA_FULL_ERROR=1 shows tracebacks."])
+    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[command]), ""]
+    return "\n".join([*lines, f"Also: {ALSO[command]}HYDRA_FULL_ERROR=1 shows tracebacks."])
 
 
 def _wrapped(head: str, text: str, width: int = 110) -> list[str]:

@@ -48,6 +48,7 @@ FACTORS: Mapping[str, Table[Any]] = {
     "schedule": SCHEDULES,
 }
 GROUPS: Mapping[str, Table[Any]] = {**FACTORS, "data": DATASETS}
+TABLES: Mapping[str, Mapping[str, Any]] = {**GROUPS, "data.scale": NORMALIZERS}  # all keys that choose from one
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ class TrainerConfig:
     max_epochs: int = setting(15, "[1, inf)", "passes over the training split")
     validate_every: int = setting(1, "[1, inf)", "epochs between validations")
     precision: str = setting("32", doc="32, 64 or bf16 arithmetic", check=precision)
-    accelerator: str = setting("auto", doc="where", choices=("auto", "cpu", "gpu", "cuda", "mps"), result=False)
+    accelerator: str = setting(
+        "auto", doc="device to train on", choices=("auto", "cpu", "gpu", "cuda", "mps"), result=False
+    )
     threads: int | None = setting(
         None,
         "[1, inf)",
@@ -188,7 +191,12 @@ class RunConfig:
         None, "(0, inf)", "GB for a population; null: half of what is free", type=float, optional=True, result=False
     )
     max_members: int | None = setting(
-        None, "[1, inf)", "runs trained together; null: 256 on a CPU", type=int, optional=True, result=False
+        None,
+        "[1, inf)",
+        "runs trained together; null: what a CPU's caches hold, up to 256; 4096 on a GPU",
+        type=int,
+        optional=True,
+        result=False,
     )
 
     @classmethod

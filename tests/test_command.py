@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import mlp_study
 from mlp_study.cli import resumed, run_hydra
-from mlp_study.config import GROUPS, RunConfig, described_settings
+from mlp_study.config import GROUPS, TABLES, RunConfig, described_settings
 from mlp_study.data.blocks import Feed
 from mlp_study.data.images import load
 from mlp_study.errors import ConfigError
@@ -68,6 +68,21 @@ def test_help_lists_every_factor_and_setting_without_heavy_imports(tmp_path: Pat
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert not imported & {*HEAVY, "numpy"}
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_help_of_a_factor_has_each_choice_with_its_options(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "--help", key])
+    run_hydra(run, "train", PURPOSE)
+    said = capsys.readouterr().out
+    for name, entry in TABLES[key].items():
+        own = said.partition(f"\n  {name} ")[2].partition("\n\n")[0]
+        assert (getattr(entry, "doc", None) or entry.formula).split()[0] in own
+        for option, about in getattr(entry, "options", {}).items():
+            assert re.search(rf"\.{option} .*", own), f"{option} of {name}"
+            assert not about.range or about.range.split(",")[0] in own
 
 
 def test_cfg_job_shows_the_whole_config_and_runs_nothing(tmp_path: Path) -> None:

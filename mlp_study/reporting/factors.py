@@ -77,10 +77,9 @@ def levels_of(rows: Sequence[Row], key: str) -> list[str]:
 
 
 def _choices(key: str) -> Sequence[str]:
-    from mlp_study.config import GROUPS
-    from mlp_study.factors.normalizers import NORMALIZERS
+    from mlp_study.config import TABLES
 
-    return list({**GROUPS, "data.scale": NORMALIZERS}.get(key, {}))
+    return list(TABLES.get(key, {}))
 
 
 def _listed(name: str) -> tuple[float, ...]:
