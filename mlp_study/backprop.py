@@ -1,6 +1,6 @@
-"""A minibatch through a population, forth and back: back-propagation written out, layer by layer.
+"""A minibatch through a population, forward and backward: back-propagation written out, layer by layer.
 
-On its way back the loss's slope meets, in each layer, the weights (whose gradient it is a factor of, next to the
+On the backward pass the loss's slope meets, in each layer, the weights (whose gradient it is a factor of, next to the
 layer's inputs) and then what stands between two products. Where that is no more than activations whose derivatives
 stand in their table, it is one operation; else autograd differentiates that part, and no more. Autograd on the whole
 pass finds the same numbers (tests/test_backprop.py) with a third more operations and twice the calls of Python, and in
@@ -18,7 +18,7 @@ from mlp_study.slices import joined, parts_of
 
 
 class Backprop:
-    """Forth with a minibatch, then back with the loss's slope, through one population.
+    """Forward with a minibatch, then backward with the loss's slope, through one population.
 
     Both are called while autograd records nothing (``torch.no_grad``), as the whole of a training step is.
 
@@ -39,7 +39,7 @@ class Backprop:
         self._weights: list[Tensor] = []  # in the products' precision
         self._ends: list[list[tuple[Tensor, Tensor]]] = []  # what each part between two products took and gave
 
-    def forth(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
+    def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
         """The logits [K, C, B]; arguments as ``PopulationMLP.forward`` takes them."""
         low = torch.get_autocast_dtype(x_GBI.device.type) if torch.is_autocast_enabled(x_GBI.device.type) else None
         self._weights = self._all_weights if low is None else [w.to(low) for w in self._all_weights]
@@ -47,7 +47,7 @@ class Backprop:
         a = x_GBI
         for layer, weight_KOI in enumerate(self._weights):
             if low is not None:
-                a = a.to(low)  # rounded once for the way forth and the way back
+                a = a.to(low)  # rounded once for the forward and the backward pass
             self._inputs.append(a)
             z_KOB = self.mlp.product(layer, a, weight_KOI)
             if layer < self._last:
@@ -66,11 +66,11 @@ class Backprop:
         self._ends.append([(z_KOB, a_KOB)])
         return a_KOB.detach()
 
-    def back(self, slope_KCB: Tensor) -> list[Gradient]:
+    def backward(self, slope_KCB: Tensor) -> list[Gradient]:
         """Each member's gradient, one a parameter and in their order; those of weights are not multiplied out.
 
         Args:
-            slope_KCB: the derivative of the members' losses by the logits of the last way forth.
+            slope_KCB: the derivative of the members' losses by the logits of the last forward pass.
         """
         weights: list[Gradient] = []
         biases: list[Gradient] = []

@@ -90,9 +90,7 @@ class TrainerConfig:
     max_epochs: int = setting(15, "[1, inf)", "passes over the training split")
     validate_every: int = setting(1, "[1, inf)", "epochs between validations")
     precision: str = setting("32", doc="32, 64 or bf16 arithmetic", check=precision)
-    accelerator: str = setting(
-        "auto", doc="device to train on", choices=("auto", "cpu", "gpu", "cuda", "mps"), result=False
-    )
+    accelerator: str = setting("auto", doc="device", choices=("auto", "cpu", "gpu", "cuda", "mps"), result=False)
     threads: int | None = setting(
         None,
         "[1, inf)",

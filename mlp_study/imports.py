@@ -33,7 +33,7 @@ class Process:
 def uncollected() -> Iterator[None]:
     """Imports without garbage collection, which would look through a million objects again and again and free none.
 
-    In a command's process they are left out for good (``gc.freeze``), also at its end.
+    In a command's process what they made stays exempt (``gc.freeze``), at exit too.
     """
     before = gc.isenabled()
     gc.disable()

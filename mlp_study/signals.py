@@ -45,7 +45,7 @@ def listen() -> None:
 
 def _end(number: int, frame: Any) -> NoReturn:
     answer = Stopped(number).answer
-    os.write(2, f"error: {answer}\n".encode())  # not `print`: the signal may have come amid another one
+    os.write(2, f"error: {answer}\n".encode())  # not `print`: the signal may have interrupted one
     os._exit(answer.code)
 
 
@@ -109,7 +109,7 @@ def heard() -> int | None:
 
 
 def swallowed() -> Stopped | None:
-    """The signal behind an error that is none of its own: raised amid an import it may leave half a module behind."""
+    """The signal that caused an apparently unrelated error: raised during an import, it leaves half a module behind."""
     return None if _working is None or _working.first is None else Stopped(_working.first)
 
 

@@ -49,7 +49,7 @@ def take_claims(folder: Path) -> None:
     """Put the claims of a reproduction's sources into docs/reproduction.md: title, question and table of each."""
     path = ROOT / "docs" / "reproduction.md"
     kept = path.read_text(encoding="utf-8")
-    own = sections(kept, r"^\*\*(\w+)(?=: )")
+    own = sections(kept, SOURCE)
     for name, text in sections((folder / "reproduction.md").read_text(encoding="utf-8"), r"^## (\w+)(?=: )").items():
         title, question, *rest = text.partition("Means over the seeds")[0].strip().split("\n\n")
         table = next(part for part in rest if part.startswith("|"))
@@ -64,6 +64,27 @@ def left_by(name: str) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
+SOURCE = r"^\*\*(\w+)(?=: )"  # of docs/reproduction.md
+
+
+def claims() -> str:
+    """The claims of docs/reproduction.md, one line each: what was published, what was measured, the verdict."""
+    text = left_by("reproduction.md")
+    lines = ["| source | claim | published | measured: mean ± deviation | verdict |", "|---|---|---|---|---|"]
+    for name, section in sections(text, SOURCE).items():
+        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in section.splitlines() if row.startswith("|")]
+        found: list[tuple[list[str], list[str]]] = []
+        for row in rows[2:]:
+            if row[0]:
+                found.append((row, []))
+            found[-1][1].append(f"{row[2]}: {row[3]} ± {row[4]}")
+        for place, (first, cases) in enumerate(found):
+            shown = f"`{name}`" if place == 0 else ""
+            lines.append(f"| {shown} | {first[0]} | {first[1]} | {'; '.join(cases)} | {first[7]} |")
+    more = "[Intervals, and the signs of failure behind each number](docs/reproduction.md)."
+    return "\n".join([text.partition("**")[0].strip(), "", *lines, "", more])
+
+
 def measured(name: str = "bench.json") -> dict[str, Any]:
     """What ``scripts/bench.py --json docs/NAME`` measured, by row."""
     found: dict[str, Any] = json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
@@ -74,7 +95,7 @@ def parts() -> dict[str, str]:
     """Each generated part by the name in its markers."""
     return {
         "factors": factors(),
-        "reproduction": left_by("reproduction.md"),
+        "reproduction": claims(),
         "bench": "\n".join(markdown(measured())),
         "bench_xeon": "\n".join(markdown(measured("bench_xeon.json"))),
     }

@@ -35,9 +35,9 @@ def by_autograd(mlp: PopulationMLP, x_GBI: Tensor, y_KB: Tensor, keys_K: Tensor 
 @torch.no_grad()
 def written_out(mlp: PopulationMLP, x_GBI: Tensor, y_KB: Tensor, keys_K: Tensor | None = None) -> list[Tensor]:
     passed = Backprop(mlp)
-    _, slope_KCB = mlp.loss_with_slope(passed.forth(x_GBI, keys_K), y_KB)
+    _, slope_KCB = mlp.loss_with_slope(passed.forward(x_GBI, keys_K), y_KB)
     dtype = mlp.weights[0].dtype
-    return [multiplied_out(g, dtype) for g in passed.back(slope_KCB / B)]
+    return [multiplied_out(g, dtype) for g in passed.backward(slope_KCB / B)]
 
 
 def same(mlp: PopulationMLP, streams: int, **more: Tensor) -> None:
@@ -147,8 +147,8 @@ def test_in_mixed_precision_slopes_and_products_are_the_lower_ones():
     with torch.autocast("cpu", torch.bfloat16):
         passed = Backprop(mlp)
         with torch.no_grad():
-            _, slope = mlp.loss_with_slope(passed.forth(x), y)
-            gradients = passed.back(slope / B)
+            _, slope = mlp.loss_with_slope(passed.forward(x), y)
+            gradients = passed.backward(slope / B)
     assert {g.dtype for g in gradients[:2]} == {torch.bfloat16}
     assert {g.dtype for g in gradients[2:]} == {torch.float32}
     for ours, truth in zip(gradients, exact, strict=True):

@@ -54,7 +54,7 @@ def second_epoch(
 
 
 class Counting(TorchDispatchMode):
-    """Counts the operations that reach a kernel, forth and back, and the memory that their results take anew."""
+    """Counts the operations that reach a kernel, forward and backward, and the memory that their results take anew."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def test_a_step_is_a_handful_of_operations_whatever_the_number_of_members(
     few = second_epoch(monkeypatch, members(2, optimizer), counted)
     many = second_epoch(monkeypatch, members(12, optimizer), counted)
     products = [many.calls[name] / STEPS for name in ("baddbmm", "baddbmm_", "bmm")]
-    # two forth; back one for activations and two for weights, which add themselves to weights or velocities
+    # two forward; backward one for activations and two for weights, which add themselves to weights or velocities
     assert products == ([2, 0, 3] if optimizer == "optimizer=adam" else [2, 2, 1])
     assert many.calls == few.calls
     assert many.calls.total() / STEPS <= operations

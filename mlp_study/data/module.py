@@ -27,7 +27,7 @@ class PopulationData(LightningDataModule):
     """The input streams of a population.
 
     Args:
-        configs: one config a member, members of one stream next to each other.
+        configs: one config a member, in the order that ``population.lockstep_order`` gives them.
         images: the data set.
         widest: the most units of a layer, for the size of evaluation chunks.
         fitted: normalizers that are fitted already.

@@ -177,7 +177,7 @@ def _cure(overrides: tuple[str, ...], why: str, glimpse: Glimpse, steps: int, be
 
 
 def _rank(cure: Cure) -> tuple[Any, ...]:
-    """Best first: what will train, then by accuracy, then by loss, the smaller change first."""
+    """Best first: what will train, then by accuracy to two digits, then the smaller change, then by loss."""
     return (not cure.verdict.will_learn, -round(cure.accuracy, 2), len(cure.overrides), cure.loss)
 
 

@@ -36,7 +36,7 @@ class Transform(Protocol):
         """Pixels [..., I], bytes or floats in 0..255, as the network sees them: float32 [..., I], a new tensor."""
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
-        """The same into memory that is there already, in its arithmetic: no fresh pages, and few passes."""
+        """Like ``__call__``, but into ``out_NI`` and in its dtype: no fresh memory, and few passes."""
 
     def inverse(self, x_NI: Tensor) -> Tensor:
         """The pixels in 0..255 [..., I] that this transform maps to ``x_NI``; raises ValueError where there is none."""

@@ -203,7 +203,7 @@ def _scale(axes: Axes, metric: str, limit: float) -> None:
 def _caption(seeds: list[int], curves: Rows, metrics: Sequence[str]) -> str:
     import numpy as np
 
-    # an epoch without validation has no number, which is no loss: only a training loss is there every epoch
+    # an epoch without validation has no value, which is not a divergence: only a training loss is there every epoch
     shown = [name for name in map(str, curves) if name.split("/")[-1] in metrics]
     infinite = any(np.isinf(_column(curves, name)).any() for name in shown)
     lost = infinite or ("train/loss" in curves and bool(np.isnan(_column(curves, "train/loss")).any()))

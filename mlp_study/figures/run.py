@@ -61,7 +61,7 @@ class Painter:
             self._companion.send({"do": "prepare", "single": single})
 
     def draw(self, path: Path, what: str, **arguments: Any) -> Future[Path]:
-        """The PNG of one of ``FIGURES`` with these arguments, in a while."""
+        """The PNG of one of ``FIGURES`` with these arguments, as a future."""
         self.prepare()
         key, future = next(self._keys), Future[Path]()
         if self._companion is None:
@@ -125,7 +125,7 @@ class RunFigures:
         weight_OI: Tensor | None,
         predictions_N: Tensor | None,
     ) -> Future[dict[str, Path]]:
-        """The PNGs by name, in a while; the future holds the error if one could not be drawn."""
+        """A future of the PNGs by name; it holds the error if one could not be drawn."""
         asked: dict[str, dict[str, Any]] = {}
         if predictions_N is not None:  # the slowest one first
             asked["predictions"] = {"predictions_N": predictions_N[:SHOWN].numpy(), **self._shown, **self._size}

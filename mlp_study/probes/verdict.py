@@ -132,7 +132,7 @@ def features(glimpse: Glimpse) -> dict[str, float]:
 
 
 def pace_of(row: Row) -> float:
-    """The next step's length over the weights' norm, at most 1: also where that is no number, or too large for one."""
+    """The next step's length over the weights' norm, at most 1; 1 where it was not measured or is not finite."""
     return min(row.get("update_ratio", 1.0), 1.0)
 
 

@@ -93,7 +93,7 @@ class Companion:
         return True
 
     def kill(self) -> None:
-        """End the child now; this is no loss to be told of."""
+        """End the child now, without calling ``on_lost``."""
         self._said_goodbye = True
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):

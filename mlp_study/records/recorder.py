@@ -28,7 +28,7 @@ FIGURES_WAIT = 120.0
 
 
 class Draw(Protocol):
-    """Draws a finished member's figures into its folder: a PNG's path by its name, in a while."""
+    """Draws a finished member's figures into its folder: a future of each PNG's path by its name."""
 
     def __call__(
         self, folder: Path, title: str, curves: Sequence[Row], weight_OI: Tensor | None, predictions_N: Tensor | None

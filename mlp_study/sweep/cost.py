@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of the machine of the README's table, two cores; only their proportions matter.
+# On two cores of a server CPU. A plan's seconds are rehearsed; these give its parts' proportions, and the order of
+# magnitude that decides whether several processes, or a rehearsal, pay.
 FLOP_PER_SECOND = 1.5e11
 BYTES_PER_SECOND = 2e10
 STEP_SECONDS = 4e-4  # of Python, for all members of a population
@@ -39,8 +40,8 @@ LEAST_REHEARSAL = 0.5  # less is not worth beginning
 def work(config: RunConfig, images: ImageSet, steps: int, train_size: int, val_size: int) -> float:
     """A run's own share of the time, in seconds on the machine that the constants are from.
 
-    There and back on the training images, there on those that validate; updates; Python, divided by as many members
-    as a population may have.
+    Forward and backward on the training images, forward on the validation images; updates; Python, divided by as many
+    members as a population may have.
     """
     trainer = config.trainer
     checked = val_size * (trainer.max_epochs // trainer.validate_every)

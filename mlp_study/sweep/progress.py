@@ -98,7 +98,7 @@ class SweepProgress(Callback):
         self._show("")
 
     def heard(self, population: Population, progress: Progress) -> None:
-        """A population that trains now is so far."""
+        """How far a population that trains now has got."""
         self._begun[population.name] = progress.done * population.work
         self._show(progress.state)
 

@@ -11,7 +11,7 @@ from mlp_study.training.results import Row
 
 @dataclass
 class Frozen:
-    """A member that has ended: why, its numbers, and the step (from 1) of which nothing counts after it."""
+    """A member that has ended: why, its numbers, and its last step, from 1: later ones do not count."""
 
     outcome: str
     cause: str | None

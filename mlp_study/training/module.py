@@ -2,7 +2,7 @@
 
 Manual optimization: the Trainer sees one "batch" per block of minibatches, so its cost is paid once a block. Losses
 stay on the device and leave it once a block (to find divergence) and once an epoch (to record it). A member that ends
-early is *frozen*: its numbers are set aside, and its place is emptied if they are no numbers any more, so that its
+early is *frozen*: its numbers are set aside, and its place is zeroed if they are no longer finite, so that its
 neighbours go on undisturbed; when half of the places are free the population is compacted.
 """
 
@@ -93,7 +93,7 @@ class PopulationModule(LightningModule):
         return self.whole().export(k)
 
     def setup(self, stage: str) -> None:
-        """Bring images and optimizer state to the module's device (Lightning hook)."""
+        """In 64-bit precision, the weights too (Lightning hook)."""
         if self.mlp.configs[0].trainer.precision == "64":
             self.mlp.double()
 
@@ -196,10 +196,10 @@ class PopulationModule(LightningModule):
         keys_K = self.keys_K + derived_seed(self.updates.step_count, "step") if self.mlp.drops else None
         seen = 0
         for x_GBI, y_KB in chunks:
-            logits_KCB = self.backprop.forth(x_GBI, None if keys_K is None else from_image(keys_K, seen))
+            logits_KCB = self.backprop.forward(x_GBI, None if keys_K is None else from_image(keys_K, seen))
             seen += y_KB.shape[1]
             loss_KB, slope_KCB = self.mlp.loss_with_slope(logits_KCB, y_KB)
-            gradients = self.backprop.back(slope_KCB.div_(count))  # of the member's mean loss
+            gradients = self.backprop.backward(slope_KCB.div_(count))  # of the member's mean loss
             total = summed(total, gradients, self.mlp.weights[0].dtype) if total else gradients
             hits_K = (predicted(logits_KCB) == y_KB).sum(1)
             part_K = loss_KB.sum(1) / count

@@ -121,8 +121,8 @@ def test_an_update_from_factors_is_the_update_from_their_product(rule, same):
             y = torch.randint(0, 4, (3, 5), generator=torch.Generator().manual_seed(step))
             with torch.no_grad():
                 passed = Backprop(mlp)
-                _, slope = mlp.loss_with_slope(passed.forth(x), y)
-                gradients = passed.back(slope / 5)
+                _, slope = mlp.loss_with_slope(passed.forward(x), y)
+                gradients = passed.backward(slope / 5)
                 updates.step(gradients if factored else [multiplied_out(g, F64) for g in gradients])
         moved.append([p.detach().clone() for p in mlp.parameters()])
     for ours, truth in zip(*moved, strict=True):
