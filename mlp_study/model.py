@@ -43,7 +43,7 @@ class PopulationMLP(nn.Module):
     Attributes:
         sizes: of the layers, from the inputs to the classes.
         hidden: the number of hidden layers.
-        fed: ``per_stream``; None where every member has an input stream of its own: the first layer is then no special case.
+        fed: ``per_stream``; None where every member has a stream of its own: the first layer is then no special case.
     """
 
     def __init__(

@@ -223,7 +223,7 @@ class Feed:
         return self.dealt(self.scaled(block, dtype))
 
     def dealt(self, x_GBI: Tensor) -> Tensor:
-        """Each stream's images [G, ...] as the model takes them: unchanged where neighbours share streams, else copied to [K, ...]."""
+        """Each stream's images [G, ...]; where neighbours share no stream, each member's [K, ...]."""
         return x_GBI if self.shares else x_GBI.index_select(0, self._stream_of_member)
 
     def scaled(self, block: Block, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
