@@ -12,6 +12,7 @@ from mlp_study.reporting.importance import Share
 
 NAMED = 2  # failing combinations that are named one by one
 METRIC = "test/accuracy"
+CHANCE = 0.05  # a share that chance alone makes as large more often is not named
 PARTLY = "holds in some cases only"  # the table of claims says in which
 
 
@@ -65,14 +66,19 @@ def _of_one(row: Row, mechanism: str | None) -> str:
 
 
 def _importance(shares: Sequence[Share]) -> list[str]:
-    mains = [share for share in shares if len(share.factors) == 1]
-    if not mains:
+    terms = [share for share in shares if share.factors]
+    if not terms:
         return []
-    pairs = [share for share in shares if len(share.factors) == 2]
-    if pairs and pairs[0].part > mains[0].part:
+    sure = [share for share in terms if share.p < CHANCE]
+    if not sure:
+        return [f"no factor explains more of the test accuracy's variance than chance might (p < {CHANCE:g})"]
+    mains = [share for share in sure if len(share.factors) == 1]
+    pairs = [share for share in sure if len(share.factors) == 2]
+    if pairs and (not mains or pairs[0].part > mains[0].part):
         words = f"{' together with '.join(pairs[0].factors)} matters most: their interaction explains"
         alone = ", ".join(f"{share.factors[0]} alone {share.part:.0%}" for share in mains[:3])
-        return [f"{words} {pairs[0].part:.0%} of the test accuracy's variance ({alone})"]
+        told = f"{words} {pairs[0].part:.0%} of the test accuracy's variance"
+        return [f"{told} ({alone})" if alone else told]
     words = f"{mains[0].factors[0]} matters most: alone it explains {mains[0].part:.0%} of the test accuracy's variance"
     more = [f"{share.factors[0]} {share.part:.0%}" for share in mains[1:3]]
     if pairs and pairs[0].part >= 0.01:

@@ -113,8 +113,8 @@ def times(study: Analysis) -> list[Sequence[Any]]:
 def importance(study: Analysis) -> list[Sequence[Any]]:
     """The decomposition of each metric's variance."""
     body = [
-        [name, " x ".join(share.factors) or "rest", share.part]
+        [name, " x ".join(share.factors) or "rest", share.part, share.p]
         for name, shares in study.shares.items()
         for share in shares
     ]
-    return [["metric", "term", "share"], *body]
+    return [["metric", "term", "share", "p"], *body]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.report import main
@@ -154,12 +155,34 @@ def test_a_balanced_decomposition_is_the_classical_analysis_of_variance():
     y = rng.normal(size=(3, 4, 5)) + np.arange(3)[:, None, None] + rng.normal(size=(3, 4, 1))
     rows = [{"a": f"a{i}", "b": f"b{j}", "y": float(y[i, j, k])} for i in range(3) for j in range(4) for k in range(5)]
     total = ((y - y.mean()) ** 2).sum()
-    a = 20 * ((y.mean((1, 2)) - y.mean()) ** 2).sum() / total
-    b = 15 * ((y.mean((0, 2)) - y.mean()) ** 2).sum() / total
-    cells = 5 * ((y.mean(2) - y.mean()) ** 2).sum() / total
-    shares = {share.factors: share.part for share in decomposition(rows, ["a", "b"], "y")}
-    expected = {("a",): a, ("b",): b, ("a", "b"): cells - a - b, (): 1 - cells}
-    assert shares == {term: pytest.approx(part, abs=1e-9) for term, part in expected.items()}
+    a = 20 * ((y.mean((1, 2)) - y.mean()) ** 2).sum()
+    b = 15 * ((y.mean((0, 2)) - y.mean()) ** 2).sum()
+    cells = 5 * ((y.mean(2) - y.mean()) ** 2).sum()
+    noise = (total - cells) / 48
+    explained = {("a",): (a, 2), ("b",): (b, 3), ("a", "b"): (cells - a - b, 6)}
+    shares = {share.factors: share for share in decomposition(rows, ["a", "b"], "y")}
+    assert sum(share.part for share in shares.values()) == pytest.approx(1)
+    for term, (squares, freedom) in explained.items():
+        assert shares[term].part == pytest.approx((squares - freedom * noise) / total)
+        assert shares[term].p == pytest.approx(scipy.stats.f.sf(squares / freedom / noise, freedom, 48))
+
+
+def test_what_chance_explains_is_credited_to_no_factor():
+    rng = np.random.default_rng(0)
+    for seeds in (1, 2, 3):
+        found = []
+        for _ in range(20):
+            cells = [(i, j, k) for i in range(10) for j in range(5) for k in range(seeds)]
+            rows = [{"a": f"a{i}", "b": f"b{j}", "y": float(rng.normal(0.93, 0.003))} for i, j, _ in cells]
+            found.append(decomposition(rows, ["a", "b"], "y"))
+        assert statistics.mean(shares[-1].part for shares in found) > 0.9
+        assert sum(min(share.p for share in shares[:-1]) < 0.05 for shares in found) <= 6, "three terms, 20 times"
+
+
+def test_too_few_runs_to_know_the_noise_have_no_decomposition():
+    rows = [{"a": f"a{i}", "y": float(i)} for i in range(4)]
+    assert decomposition(rows, ["a"], "y") == []
+    assert [share.factors for share in decomposition([*rows, {"a": "a0", "y": 0.1}], ["a"], "y")] == [("a",), ()]
 
 
 def test_a_constant_result_has_no_decomposition():
