@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -189,7 +188,7 @@ class PopulationModule(LightningModule):
         for index_R1B, y_Kb in zip(pieces, y_KB.split(self._chunk, dim=1), strict=True):
             yield self.feed.inputs(Block(block.split, index_R1B), self.mlp.weights[0].dtype)[:, 0], y_Kb
 
-    def _step(self, chunks: Any, count: int) -> tuple[Tensor, Tensor]:
+    def _step(self, chunks: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
         """One update from a minibatch of ``count`` images; each member's mean loss and right answers, [K]."""
         total: list[Gradient] = []
         loss_K = correct_K = None
