@@ -123,10 +123,9 @@ def examined(
         spell: a change as it is typed.
     """
     verdict = judge(glimpse)
-    rule = OPTIMIZERS[config.optimizer.name].threshold
-    options = {name: value for name, value in config.optimizer.options.items() if value is not None}
+    limit = OPTIMIZERS[config.optimizer.name].limit(config.optimizer.options)
     seen = int(glimpse.initial.get("sharpness_images", SEEN))
-    found = Diagnosis(described, glimpse, verdict, threshold=rule(options) if rule else None, seen=seen)
+    found = Diagnosis(described, glimpse, verdict, threshold=limit, seen=seen)
     if ahead and not verdict.will_learn:
         singles = list(candidates(config, glimpse) if changes is None else changes)
         found.cures = tried(config, glimpse, ahead, singles, spell)
