@@ -40,8 +40,8 @@ class Diagnosis:
 
     Attributes:
         about: the configuration in a few words, by name.
-        glimpse: what was measured; ``glimpse.initial`` is exact over the whole training split where the table of
-            diagnostics says so, the rest on ``seen`` training images.
+        glimpse: what was measured, in ``glimpse.initial`` that of units over the whole training split, the rest on
+            ``seen`` training images.
         verdict: what follows from it.
         cures: changes that were tried, the best first.
         threshold: the optimizer's limit of the sharpness; None where no rule is known.
