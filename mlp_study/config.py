@@ -263,13 +263,13 @@ def _node(kind: str, values: Any) -> dict[str, Any]:
         return {"name": values}
     if not isinstance(values, Mapping):
         raise unknown(kind, values, GROUPS[kind])
-    return {str(key): value for key, value in values.items()}
+    return {"name": None, **{str(key): value for key, value in values.items()}}
 
 
 def _choice(kind: str, values: Any) -> Choice:
     """A factor's node, checked against its table."""
     node = _node(kind, values)
-    name = node.pop("name", None)
+    name = node.pop("name")
     options = options_of(GROUPS[kind][name])
     for key in node:
         if key not in options:
@@ -282,7 +282,7 @@ def _choice(kind: str, values: Any) -> Choice:
 def _data(values: Any) -> DataConfig:
     """The data node: the data set's own options beside the settings that every data set shares."""
     node = _node("data", values)
-    own = options_of(DATASETS[node.get("name", "digits")])
+    own = options_of(DATASETS[node["name"]])
     choice = _choice("data", {k: v for k, v in node.items() if k == "name" or k in own})
     shared = {k: v for k, v in node.items() if k != "name" and k not in own}
     if "options" in shared:
