@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from mlp_study.data.images import DATASETS
+from mlp_study.data.images import DATASETS, ImageSet, Sizes, held_out
 from mlp_study.errors import ConfigError, no_such_option, unknown
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.initializers import INITIALIZERS
@@ -71,6 +71,14 @@ class DataConfig:
     validation: float | Literal["test"] = setting(0.1, doc="fraction of the training images, or test", check=validation)
     limit: int | None = setting(None, "[1, inf)", "train on the first images only; null: all", type=int, optional=True)
     split_seed: int | None = setting(None, "[0, inf)", "seed of the split; null: the run's", type=int, optional=True)
+
+    def sizes(self, images: ImageSet) -> Sizes:
+        """How large a training on these images is; raises DataError if none are left to train on."""
+        total = len(images.train_labels_N)
+        held = held_out(total, self.validation)
+        train = min(total - held, self.limit or total)
+        batch = train if self.batch_size == "full" else min(int(self.batch_size), train)
+        return Sizes(train, held or len(images.test_labels_N), batch)
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def by_shape(configs: Sequence[RunConfig], ahead: Callable[[Sequence[RunConfig]]
 def preactivations(config: RunConfig, images: ImageSet | None = None, seen: int = SEEN) -> list[Tensor]:
     """What each hidden layer's activation receives before training, [O, B] on the first ``seen`` training images."""
     images = images or load(config.data.name, config.data_root, **config.data.options)
-    data = PopulationData([config], images, max(config.model.widths))
+    data = PopulationData([config], images)
     mlp = PopulationMLP([config], images.train_images_NI.shape[1], len(images.classes), data.feed.per_stream)
     with torch.no_grad(), observed(mlp, as_training=True):
         [(x_GBI, _)] = list(chunks(data.feed, mlp, seen))[:1]

@@ -38,7 +38,7 @@ FEWEST = 500  # images at a time all the same: with fewer the products lose what
 
 def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterator[Chunk]:
     """The training split as (x_GBI, y_KB), in pieces that fit in memory: all, or each stream's first ``images``."""
-    left = feed.train_size if images is None else min(images, feed.train_size)
+    left = feed.sizes.train if images is None else min(images, feed.sizes.train)
     for block in feed.evaluation_blocks("train", max(mlp.sizes[1:])):
         part = Block(block.split, block.index_RSB[:, :, :left])
         left -= part.index_RSB.shape[2]
@@ -114,7 +114,7 @@ def measured(
         if "weight_norm" in names:
             found |= weight_norms(mlp)
         if any(DIAGNOSTICS[name].family == "images" for name in names):
-            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.batch_size, names, updates)
+            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.sizes.batch, names, updates)
     return {name: v_K for name, v_K in found.items() if diagnostic_of(name) in (*names, "loss", "accuracy")}
 
 
