@@ -39,6 +39,16 @@ def yaml_choices(group: str) -> list[str]:
     )
 
 
+@lru_cache(maxsize=1)
+def default_choices() -> dict[str, str]:
+    """The choice of each config group where none is typed, as ``conf/config.yaml`` has it."""
+    from omegaconf import OmegaConf
+
+    file: Any = OmegaConf.create((resources.files(CONFIG_MODULE) / "config.yaml").read_text(encoding="utf-8"))
+    choices = [pair for entry in file.defaults if not isinstance(entry, str) for pair in entry.items()]
+    return {group: choice for group, choice in choices if group in GROUPS}
+
+
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The plain resolved config that Hydra composes from command-line overrides.
 
@@ -174,17 +184,10 @@ def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | No
     if key in (*GROUPS, *SECTIONS, *settings, *YAML_GROUPS) or key.startswith("experiment."):
         return None
     if section in GROUPS and option:
-        defaults = {
-            "data": "digits",
-            "activation": "relu",
-            "init": "glorot_uniform",
-            "loss": "cross_entropy",
-            "optimizer": "sgd",
-        }
         shared = (
             [name.removeprefix("data.") for name in settings if name.startswith("data.")] if section == "data" else []
         )
-        for name in choices.get(section, [defaults.get(section, "constant")]):
+        for name in choices.get(section, [default_choices()[section]]):
             if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
                 return option_not_of(section, name, option)
         return None

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from mlp_study.data.images import DATASETS
+from mlp_study.data.images import DATASETS, ImageSet, Sizes, held_out
 from mlp_study.errors import ConfigError, no_such_option, unknown
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.initializers import INITIALIZERS
@@ -72,6 +72,14 @@ class DataConfig:
     validation: float | Literal["test"] = setting(0.1, doc="fraction of the training images, or test", check=validation)
     limit: int | None = setting(None, "[1, inf)", "train on the first images only; null: all", type=int, optional=True)
     split_seed: int | None = setting(None, "[0, inf)", "seed of the split; null: the run's", type=int, optional=True)
+
+    def sizes(self, images: ImageSet) -> Sizes:
+        """How large a training on these images is; raises DataError if none are left to train on."""
+        total = len(images.train_labels_N)
+        held = held_out(total, self.validation)
+        train = min(total - held, self.limit or total)
+        batch = train if self.batch_size == "full" else min(int(self.batch_size), train)
+        return Sizes(train, held or len(images.test_labels_N), batch)
 
 
 @dataclass(frozen=True)
@@ -269,13 +277,13 @@ def _node(kind: str, values: Any) -> dict[str, Any]:
         return {"name": values}
     if not isinstance(values, Mapping):
         raise unknown(kind, values, GROUPS[kind])
-    return {str(key): value for key, value in values.items()}
+    return {"name": None, **{str(key): value for key, value in values.items()}}
 
 
 def _choice(kind: str, values: Any) -> Choice:
     """A factor's node, checked against its table."""
     node = _node(kind, values)
-    name = node.pop("name", None)
+    name = node.pop("name")
     options = options_of(GROUPS[kind][name])
     for key in node:
         if key not in options:
@@ -288,7 +296,7 @@ def _choice(kind: str, values: Any) -> Choice:
 def _data(values: Any) -> DataConfig:
     """The data node: the data set's own options beside the settings that every data set shares."""
     node = _node("data", values)
-    own = options_of(DATASETS[node.get("name", "digits")])
+    own = options_of(DATASETS[node["name"]])
     choice = _choice("data", {k: v for k, v in node.items() if k == "name" or k in own})
     shared = {k: v for k, v in node.items() if k != "name" and k not in own}
     if "options" in shared:

@@ -52,7 +52,7 @@ def alone(configs: Sequence[RunConfig]) -> list[MemberResult]:
 
 def module_of(*configs: RunConfig) -> PopulationModule:
     ordered = [configs[k] for k in lockstep_order(configs)]
-    return PopulationModule(PopulationData(ordered, tiny_images(), 8))
+    return PopulationModule(PopulationData(ordered, tiny_images()))
 
 
 def test_of_a_grid_in_one_population_few_runs_of_equal_choices_are_left():
@@ -111,7 +111,7 @@ def indices(feed: Feed, k: int, epoch: int) -> torch.Tensor:
 
 def test_every_seed_sees_its_whole_split_once_an_epoch_in_an_order_of_its_own() -> None:
     feed = module_of(config("seed=0"), config("seed=1"), config("seed=2", "data.split_seed=0")).feed
-    assert feed.steps_per_epoch == 7
+    assert feed.sizes.steps == 7
     seen = [[indices(feed, k, epoch) for epoch in (1, 2)] for k in range(3)]
     for first, second in seen:
         assert len(first.unique()) == len(first) == 207
@@ -168,6 +168,8 @@ def test_on_a_gpu_a_minibatch_too_large_for_a_copy_each_is_shared(monkeypatch: p
     members = [config(f"activation={a}", f"seed={k}") for a in ("relu", "tanh") for k in range(4)]
     assert assembled(members, tiny_images())[0].feed.per_stream == [2] * 4
     assert not assembled(members[:-1], tiny_images())[0].feed.shares
+    monkeypatch.setattr(population, "STEP_BYTES", 207 * 36 * 4)
+    assert population.rules_first_fits([config("data.batch_size=full")], tiny_images()), "a full batch is the split"
 
 
 def test_one_stream_alone_is_what_it_is_among_others() -> None:

@@ -153,7 +153,7 @@ def test_a_look_ahead_says_how_far_the_next_step_goes_and_what_chance_would_lose
     [glimpse] = look_ahead([config], images, steps=2, initial=(), seen=10**6)
     after = {}
     for steps in (1, 2):
-        module = PopulationModule(PopulationData([config], images, 64))
+        module = PopulationModule(PopulationData([config], images))
         watch(module, steps, initial=())
         after[steps] = torch.cat([w.detach().flatten() for w in module.mlp.weights])
     moved = (after[2] - after[1]).norm() / after[1].norm()

@@ -37,7 +37,7 @@ AGAINST_TORCH: dict[str, tuple[tuple[str, ...], Optimizers]] = {
 
 
 def plain_module(c: RunConfig) -> PopulationModule:
-    return PopulationModule(PopulationData([c], tiny_images(), 8))
+    return PopulationModule(PopulationData([c], tiny_images()))
 
 
 def minibatches(module: PopulationModule, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -196,10 +196,28 @@ def test_full_batch_descent_is_gradient_descent() -> None:
 def test_a_limit_trains_on_the_first_images_only() -> None:
     c = config("data.limit=40", "data.validation=test")
     feed = plain_module(c).feed
-    assert (feed.train_size, feed.steps_per_epoch) == (40, 2)
+    assert (feed.sizes.train, feed.sizes.steps) == (40, 2)
     assert torch.equal(feed.train_index(feed.keys[0]), torch.arange(40))
     with pytest.raises(ConfigError, match=r"data.limit=208 exceeds the 207 images of the training split"):
         trained(config("data.limit=208"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("data.batch_size=full",),
+        ("data.batch_size=5000", "data.validation=test"),
+        ("data.batch_size=7", "data.validation=0.3", "data.limit=40", "seed=3"),
+    ],
+)
+def test_the_sizes_that_a_plan_counts_on_are_those_that_are_fed(overrides: tuple[str, ...]) -> None:
+    c = config(*overrides)
+    feed = plain_module(c).feed
+    minibatches = [len(index_B) for block in feed.train_blocks(1) for index_B in block.index_RSB[0]]
+    sizes = c.data.sizes(tiny_images())
+    assert (sizes.train, sizes.batch, sizes.steps) == (sum(minibatches), max(minibatches), len(minibatches))
+    assert sizes.validation == sum(block.index_RSB.shape[2] for block in feed.evaluation_blocks("val", 8))
 
 
 def test_a_minibatch_larger_than_the_split_is_the_whole_split() -> None:

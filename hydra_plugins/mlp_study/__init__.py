@@ -83,12 +83,10 @@ class PopulationLauncher(Launcher):
     """Trains all jobs of a batch as populations; what is no training of this project runs job by job.
 
     Args:
-        executor: ``process`` (this one), ``processes`` (several, threads divided among them), or ``slurm``.
-        workers: how many processes; null: one a GPU, or one for every four cores.
-        slurm: as ``mlp_study.conf.SlurmConfig`` lists them.
+        executor, workers, slurm: as ``mlp_study.conf.LauncherConfig`` has them.
     """
 
-    def __init__(self, executor: str = "process", workers: int | None = None, slurm: Any = None) -> None:
+    def __init__(self, executor: str, workers: int | None, slurm: Any) -> None:
         self.executor, self.workers, self.slurm = executor, workers, slurm
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

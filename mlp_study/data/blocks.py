@@ -72,6 +72,7 @@ class Feed:
         fitted: normalizers that are fitted already; new ones are added.
 
     Attributes:
+        sizes: of the training, the same for every member.
         keys: the G distinct streams.
         stream_of: each member's stream, its number in ``keys``.
         shares: whether the members of each stream stand next to each other, so that they share its images; else every
@@ -81,6 +82,7 @@ class Feed:
 
     def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
         self.images, self.data, self._precision = images, configs[0].data, configs[0].trainer.precision
+        self.sizes = self.data.sizes(images)
         members = [stream_key(c) for c in configs]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(members))}
         self.keys, self.members = list(numbers), len(configs)
@@ -101,22 +103,6 @@ class Feed:
         self._order_of_stream = torch.tensor(self.order_of_stream)
         self._order_of_member = self._order_of_stream[self._stream_of_member]
         self._at_once: AffineTransform | None = None
-
-    @property
-    def train_size(self) -> int:
-        """Images in the training split, the same for every seed."""
-        return len(next(iter(self._splits.values()))[0])
-
-    @property
-    def batch_size(self) -> int:
-        """Images in a minibatch, B."""
-        size = self.data.batch_size
-        return self.train_size if size == "full" else min(int(size), self.train_size)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Minibatches in an epoch; the last, partial one is kept, as Keras does."""
-        return -(-self.train_size // self.batch_size)
 
     def train_index(self, key: StreamKey) -> Tensor:
         """Indices of a stream's training split, [N]."""
@@ -168,19 +154,19 @@ class Feed:
         for seed, split_seed in self.orders:
             train = self._splits[split_seed][0]
             orders.append(train[torch.randperm(len(train), generator=generator(seed, "order", epoch))])
-        index_RN, size = torch.stack(orders), self.batch_size
-        whole = self.train_size // size
+        index_RN, size = torch.stack(orders), self.sizes.batch
+        whole = self.sizes.train // size
         for first in range(0, whole, self._steps_per_block):
             last = min(first + self._steps_per_block, whole)
             yield Block("train", index_RN[:, first * size : last * size].view(len(orders), -1, size), first)
-        if whole * size < self.train_size:
+        if whole * size < self.sizes.train:
             yield Block("train", index_RN[:, None, whole * size :], whole)
 
     @property
     def _steps_per_block(self) -> int:
         if not self._on_cpu:  # a step of thousands takes milliseconds, and so does what the Trainer does around a block
             return BLOCK_STEPS
-        pixel_bytes = 4 * len(self.keys) * self.batch_size * self.pixels["train"].shape[1]
+        pixel_bytes = 4 * len(self.keys) * self.sizes.batch * self.pixels["train"].shape[1]
         return max(1, min(BLOCK_STEPS, BLOCK_WORK // self.members, BLOCK_BYTES // pixel_bytes))
 
     def evaluation_blocks(self, part: str, widest: int) -> list[Block]:

@@ -207,6 +207,34 @@ def _load(name: str, root: Path, options: tuple[tuple[str, Any], ...], fingerpri
     return ImageSet(name, flat[0], train[1], flat[1], test[1], classes, height, width)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large a training is.
+
+    Attributes:
+        train: images of the training split, the same for every seed.
+        validation: images that validate.
+        batch: images in a minibatch.
+    """
+
+    train: int
+    validation: int
+    batch: int
+
+    @property
+    def steps(self) -> int:
+        """Minibatches in an epoch; the last, partial one is kept, as Keras does."""
+        return -(-self.train // self.batch)
+
+
+def held_out(total: int, validation: float | Literal["test"]) -> int:
+    """How many of ``total`` training images validate; see ``split``, also for what it raises."""
+    held = 0 if validation == "test" else max(1, round(total * validation))
+    if held >= total:
+        raise DataError(f"data.validation={validation} of {total} training images leaves none to train on")
+    return held
+
+
 def split(labels_N: Tensor, validation: float | Literal["test"], seed: int) -> tuple[Tensor, Tensor]:
     """Training and validation rows, each int64, ascending; together every row of ``labels_N`` once.
 
@@ -220,8 +248,6 @@ def split(labels_N: Tensor, validation: float | Literal["test"], seed: int) -> t
         DataError: the share leaves no image to train on.
     """
     total = len(labels_N)
-    held = 0 if validation == "test" else max(1, round(total * validation))
-    if held >= total:
-        raise DataError(f"data.validation={validation} of {total} training images leaves none to train on")
+    held = held_out(total, validation)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     return order[held:].sort().values, order[:held].sort().values

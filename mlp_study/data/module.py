@@ -29,7 +29,6 @@ class PopulationData(LightningDataModule):
     Args:
         configs: one config a member, in the order that ``population.lockstep_order`` gives them.
         images: the data set.
-        widest: the most units of a layer, for the size of evaluation chunks.
         fitted: normalizers that are fitted already.
 
     Attributes:
@@ -38,11 +37,10 @@ class PopulationData(LightningDataModule):
         epochs_begun: the epochs whose blocks have been asked for; the next one's order follows from it.
     """
 
-    def __init__(
-        self, configs: Sequence[RunConfig], images: ImageSet, widest: int, fitted: Fitted | None = None
-    ) -> None:
+    def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
         super().__init__()
-        self.configs, self.images, self.widest = list(configs), images, widest
+        self.configs, self.images = list(configs), images
+        self._widest = max([*configs[0].model.widths, len(images.classes)])
         self._fitted: Fitted = {} if fitted is None else fitted
         self.everyone = self.feed = Feed(configs, images, self._fitted)
         self.epochs_begun = 0
@@ -72,4 +70,4 @@ class PopulationData(LightningDataModule):
 
     def val_dataloader(self) -> _Blocks:
         """The validation images in chunks."""
-        return _Blocks(lambda: iter(self.feed.evaluation_blocks("val", self.widest)))
+        return _Blocks(lambda: iter(self.feed.evaluation_blocks("val", self._widest)))

@@ -40,8 +40,8 @@ class Diagnosis:
 
     Attributes:
         about: the configuration in a few words, by name.
-        glimpse: what was measured; ``glimpse.initial`` is exact over the whole training split where the table of
-            diagnostics says so, the rest on ``seen`` training images.
+        glimpse: what was measured, in ``glimpse.initial`` that of units over the whole training split, the rest on
+            ``seen`` training images.
         verdict: what follows from it.
         cures: changes that were tried, the best first.
         threshold: the optimizer's limit of the sharpness; None where no rule is known.
@@ -123,10 +123,9 @@ def examined(
         spell: a change as it is typed.
     """
     verdict = judge(glimpse)
-    rule = OPTIMIZERS[config.optimizer.name].threshold
-    options = {name: value for name, value in config.optimizer.options.items() if value is not None}
+    limit = OPTIMIZERS[config.optimizer.name].limit(config.optimizer.options)
     seen = int(glimpse.initial.get("sharpness_images", SEEN))
-    found = Diagnosis(described, glimpse, verdict, threshold=rule(options) if rule else None, seen=seen)
+    found = Diagnosis(described, glimpse, verdict, threshold=limit, seen=seen)
     if ahead and not verdict.will_learn:
         singles = list(candidates(config, glimpse) if changes is None else changes)
         found.cures = tried(config, glimpse, ahead, singles, spell)
@@ -210,7 +209,7 @@ def by_shape(configs: Sequence[RunConfig], ahead: Callable[[Sequence[RunConfig]]
 def preactivations(config: RunConfig, images: ImageSet | None = None, seen: int = SEEN) -> list[Tensor]:
     """What each hidden layer's activation receives before training, [O, B] on the first ``seen`` training images."""
     images = images or load(config.data.name, config.data_root, **config.data.options)
-    data = PopulationData([config], images, max(config.model.widths))
+    data = PopulationData([config], images)
     mlp = PopulationMLP([config], images.train_images_NI.shape[1], len(images.classes), data.feed.per_stream)
     with torch.no_grad(), observed(mlp, as_training=True):
         [(x_GBI, _)] = list(chunks(data.feed, mlp, seen))[:1]

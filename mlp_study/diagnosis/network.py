@@ -170,7 +170,7 @@ def _watch(
     **look: Any,
 ) -> list[Glimpse]:
     stand_in: Any = arrays  # has what the feed reads of an ImageSet, with inputs that are no bytes
-    data = PopulationData(configs, stand_in, max(layers.sizes[1:]), dict(fitted))
+    data = PopulationData(configs, stand_in, dict(fitted))
     module = PopulationModule(data)
     module.mlp = UserMLP(configs, data.feed.per_stream, layers)
     return watch(module, steps, seen=SEEN, **{"initial": (), **look})

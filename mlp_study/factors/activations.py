@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError
-from mlp_study.factors.table import Option, Table, is_plain, lazy_module
+from mlp_study.factors.table import Number, Option, Table, is_plain, lazy_module
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,6 @@ else:
     nn = lazy_module("torch.nn")
     F = lazy_module("torch.nn.functional")
 
-Number = Any  # float, or Tensor [m, 1, 1]: one number per member
 
 FLAT = 0.05
 """A slope below this part of the largest one counts as flat."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.factors.table import Option, Table, is_plain, lazy_module
+from mlp_study.factors.table import Number, Option, Table, is_plain, lazy_module
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
     F = lazy_module("torch.nn.functional")
-
-Number = Any  # float, or Tensor [K, 1, 1]: one number per member
 
 
 @dataclass(frozen=True)

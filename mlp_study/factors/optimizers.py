@@ -61,6 +61,11 @@ class Optimizer:
     needs_matrices: bool = False
     adds_up: bool = False
 
+    def limit(self, options: Mapping[str, Any]) -> float | None:
+        """``threshold`` at one member's options; None where no rule is known."""
+        numbers = {name: value for name, value in options.items() if value is not None}
+        return None if self.threshold is None else self.threshold(numbers)
+
 
 def _shared(lr: float, weight_decay: float = 0.0) -> dict[str, Option]:
     return {

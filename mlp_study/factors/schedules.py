@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlp_study.factors.table import Option, Table, is_plain, lazy_module
+from mlp_study.factors.table import Number, Option, Table, is_plain, lazy_module
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 else:
     torch = lazy_module("torch")
-
-Number = Any  # float, or Tensor [K, 1]: one number per member
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeGuard, TypeVar
 from mlp_study.errors import ConfigError, unknown
 
 Entry = TypeVar("Entry")
+Number = Any  # an option as factors get it: a float, or a Tensor with one number a member
 
 
 class _LazyModule(ModuleType):

@@ -11,10 +11,10 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out, split
-from mlp_study.factors.table import is_plain, lazy_module
+from mlp_study.factors.table import Number, is_plain, lazy_module
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 else:
     torch = lazy_module("torch")
 
-Number = Any  # float, or Tensor [m, 1, 1]: one number per member
 Hyper = Mapping[str, Number]
 State = Mapping[str, "Tensor"]
 

@@ -15,20 +15,16 @@ NO_GRADIENT = 1e-3
 classified wrongly, mean squared error's about 0.05 between two classes; a clipped probability's is exactly 0."""
 
 
+@torch.no_grad()
 def loss_probes(mlp: PopulationMLP, chunks: Chunks) -> Values:
     """``loss``, ``accuracy`` and ``plateau`` (the part of the images that are wrong and get no gradient), each [K]."""
     sums_3K = torch.zeros(3, mlp.K, dtype=torch.float64)
     seen = 0
     for x_GBI, y_KB in chunks:
-        with torch.no_grad():
-            logits_KCB = mlp(x_GBI)
-        with torch.enable_grad():
-            logits_KCB = logits_KCB.detach().requires_grad_()
-            loss_KB = mlp.loss(logits_KCB, y_KB)
-            [slope_KCB] = torch.autograd.grad(loss_KB.sum(), logits_KCB)
+        logits_KCB = mlp(x_GBI)
+        loss_KB, slope_KCB = mlp.loss_with_slope(logits_KCB, y_KB)
         right_KB = logits_KCB.argmax(1) == y_KB
         stuck_KB = ~right_KB & (torch.linalg.vector_norm(slope_KCB, dim=1) <= NO_GRADIENT)
-        parts = (loss_KB.detach(), right_KB, stuck_KB)
-        sums_3K += torch.stack([part_KB.double().sum(1).cpu() for part_KB in parts])
+        sums_3K += torch.stack([part_KB.double().sum(1).cpu() for part_KB in (loss_KB, right_KB, stuck_KB)])
         seen += y_KB.shape[1]
     return dict(zip(("loss", "accuracy", "plateau"), sums_3K / seen, strict=True))

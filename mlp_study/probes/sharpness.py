@@ -157,12 +157,8 @@ def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | Non
 
 def thresholds(mlp: PopulationMLP) -> Tensor:
     """The sharpness beyond which each member's optimizer diverges on a quadratic, [K]; NaN where no rule is known."""
-    found = []
-    for config in mlp.configs:
-        rule = OPTIMIZERS[config.optimizer.name].threshold
-        value = rule({k: v for k, v in config.optimizer.options.items() if v is not None}) if rule else None
-        found.append(math.nan if value is None else value)
-    return torch.tensor(found, dtype=torch.float64)
+    limits = [OPTIMIZERS[c.optimizer.name].limit(c.optimizer.options) for c in mlp.configs]
+    return torch.tensor([math.nan if limit is None else limit for limit in limits], dtype=torch.float64)
 
 
 def sharpness_probes(

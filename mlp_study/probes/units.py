@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlp_study.factors.activations import Activation
-from mlp_study.factors.diagnostics import DORMANT
+from mlp_study.factors.diagnostics import DIAGNOSTICS, DORMANT, diagnostic_of
 
 if TYPE_CHECKING:
     from mlp_study.model import PopulationMLP
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Chunks = Iterable[tuple[Tensor, Tensor]]  # (scaled images x_GBI, labels y_KB)
 Values = dict[str, Tensor]  # one number a member [K], on the CPU, float64; NaN where it does not apply
 
-UNIT_PROBES = ("preactivation", "sparsity", "dead", "dormant", "always_on", "saturated", "missed")
+UNIT_PROBES = tuple(name for name, entry in DIAGNOSTICS.items() if entry.family == "units")
 _OFF, _SATURATED, _RANGE = {"sparsity", "dead", "always_on"}, {"saturated"}, {"preactivation", "missed"}
 
 
@@ -91,7 +91,7 @@ class LayerCount:
                 "preactivation_low": s["low"].amin(1).double(),
                 "preactivation_high": s["high"].amax(1).double(),
             }
-        return {name: v_K.cpu() for name, v_K in found.items() if family_of(name) in self.names}
+        return {name: v_K.cpu() for name, v_K in found.items() if diagnostic_of(name) in self.names}
 
     def _where_ruled(self, which: str, share_K: Tensor) -> Tensor:
         """NaN for the members whose activation has no such side."""
@@ -99,11 +99,6 @@ class LayerCount:
             if getattr(entry, which) is None:
                 share_K[members] = torch.nan
         return share_K
-
-
-def family_of(name: str) -> str:
-    """The diagnostic that a value belongs to: ``preactivation_mean`` is one of ``preactivation``'s."""
-    return "preactivation" if name.startswith("preactivation") else name
 
 
 def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
@@ -130,7 +125,7 @@ def unit_probes(mlp: PopulationMLP, chunks: Chunks, names: Collection[str] = UNI
     found = {f"{name}_{layer}": v_K for layer, values in enumerate(per_layer) for name, v_K in values.items()}
     widths = torch.tensor(mlp.sizes[1:-1], dtype=torch.float64)
     for name in per_layer[0]:
-        if family_of(name) == name:
+        if name in DIAGNOSTICS:
             share_KL = torch.stack([values[name] for values in per_layer], 1)
             weight_KL = torch.where(share_KL.isnan(), 0.0, widths)  # layers to which it applies
             found[name] = (share_KL.nan_to_num() * weight_KL).sum(1) / weight_KL.sum(1)

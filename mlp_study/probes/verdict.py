@@ -18,13 +18,18 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 Row = Mapping[str, float]
+Sentence = tuple[str, str]  # its topic, a mechanism where it could be the mark of one; its words
 
 MECHANISMS = ("divergence", "dead units", "clipped-loss plateau", "saturation")
 OUTCOMES = ("will train", "will train slowly", *(f"will collapse: {mechanism}" for mechanism in MECHANISMS))
+LAYER_MARKS = {  # a layer's diagnostic -> the mechanism that it is the mark of, and in words
+    "dead": ("dead units", "of a layer's units are dead"),
+    "saturated": ("saturation", "of a layer's (unit, image) pairs are saturated"),
+}
 
-# A failure's mechanism: the first of these marks that the end of the look-ahead shows.
-DEAD = 0.8  # of the units of some layer are off for every image
+# A failure's mechanism, where the loss stays finite: the first of these marks that the end of the look-ahead shows.
 PLATEAU = 0.4  # of the images are wrong and send back no gradient
+DEAD = 0.8  # of the units of some layer are off for every image
 SATURATED = 0.9  # of (unit, image) pairs of some layer are on a flat side
 BLOWN_UP = 1.5  # times the initial loss, or times chance's ln C if that is larger
 UNSTABLE = 1.0  # stability index above which the first step overshoots: evidence, not a failure by itself
@@ -188,62 +193,55 @@ def worst(row: Row, name: str) -> float:
 def evidence_of(glimpse: Glimpse, outcome: str) -> list[str]:
     """The measurements behind a verdict, in words, those for its mechanism first."""
     found = [*_of_the_start(glimpse), *_of_the_look_ahead(glimpse)]
-    words = {
-        "dead units": "dead",
-        "saturation": "saturated",
-        "clipped-loss plateau": "no gradient",
-        "divergence": "loss",
-    }
-    first = [words[outcome.partition(": ")[2]]] if ": " in outcome else ["accuracy"]
-    if outcome == "will train slowly":
-        first = ["the weights", *first]
-    return sorted(found, key=lambda sentence: [word not in sentence for word in first])
+    others = {"will train": ["accuracy"], "will train slowly": ["pace", "accuracy"]}
+    first = others.get(outcome, [outcome.partition(": ")[2]])
+    found.sort(key=lambda sentence: [topic != sentence[0] for topic in first])
+    return [words for _, words in found]
 
 
-def _of_the_start(glimpse: Glimpse) -> list[str]:
+def _of_the_start(glimpse: Glimpse) -> list[Sentence]:
     start = glimpse.initial
     found = []
     index = start.get("stability_index")
     if index is not None and index > UNSTABLE:
-        found.append(f"stability index {index:.3g}: the first step overshoots (the limit is 1)")
+        found.append(("stability", f"stability index {index:.3g}: the first step overshoots (the limit is 1)"))
     elif index is not None:
-        found.append(f"stability index {index:.2g}: the first step is within the optimizer's limit of 1")
-    if worst(start, "saturated") > 0.5:
-        found.append(f"before training {worst(start, 'saturated'):.0%} of a layer's (unit, image) pairs are saturated")
-    if worst(start, "dead") > 0.2:
-        found.append(f"before training {worst(start, 'dead'):.0%} of a layer's units are dead")
+        found.append(("stability", f"stability index {index:.2g}: the first step is within the optimizer's limit of 1"))
+    for name, least in (("saturated", 0.5), ("dead", 0.2)):
+        if worst(start, name) > least:
+            topic, words = LAYER_MARKS[name]
+            found.append((topic, f"before training {worst(start, name):.0%} {words}"))
     return found
 
 
-def _of_the_look_ahead(glimpse: Glimpse) -> list[str]:
+def _of_the_look_ahead(glimpse: Glimpse) -> list[Sentence]:
     if glimpse.diverged:
-        return [glimpse.diverged]
+        return [("divergence", glimpse.diverged)]
     if not glimpse.rows:
         return []
     first, last = glimpse.rows[0], glimpse.rows[-1]
     steps = f"{last['step']:.0f} steps"
     found = [
-        f"in {steps} the loss goes from {first['loss']:.4g} to {last['loss']:.4g}",
-        f"in {steps} the accuracy goes from {first['accuracy']:.3f} to {last['accuracy']:.3f}",
+        ("divergence", f"in {steps} the loss goes from {first['loss']:.4g} to {last['loss']:.4g}"),
+        ("accuracy", f"in {steps} the accuracy goes from {first['accuracy']:.3f} to {last['accuracy']:.3f}"),
     ]
     peak = max(glimpse.rows, key=lambda row: row["loss"])
     if peak["loss"] > 3 * first["loss"]:
-        found.append(f"the loss shoots up to {peak['loss']:.3g} by step {peak['step']:.0f}")
-    for name, words in (
-        ("dead", "of a layer's units are dead"),
-        ("saturated", "of a layer's (unit, image) pairs are saturated"),
-    ):
+        found.append(("divergence", f"the loss shoots up to {peak['loss']:.3g} by step {peak['step']:.0f}"))
+    for name, (topic, words) in LAYER_MARKS.items():
         if worst(last, name) > 0.3:
-            found.append(f"after {steps} {worst(last, name):.0%} {words} ({worst(first, name):.0%} before)")
+            found.append((topic, f"after {steps} {worst(last, name):.0%} {words} ({worst(first, name):.0%} before)"))
     if pace_of(last) == 0:
-        found.append("the weights no longer move")
+        found.append(("pace", "the weights no longer move"))
     elif travel(glimpse) < LITTLE:
-        found.append(f"the whole training moves the weights by {travel(glimpse):.2g} of their norm at this pace")
+        far = f"{travel(glimpse):.2g} of their norm at this pace"
+        found.append(("pace", f"the whole training moves the weights by {far}"))
     elif pace_of(last) > MUCH:
         size = f"{pace_of(last):.2g} of their norm" if pace_of(last) < 1 else "their norm or more"
-        found.append(f"the next step moves the weights by {size}")
-    if last.get("plateau", 0.0) > 0.05:
-        found.append(f"after {steps} {last['plateau']:.0%} of the images are wrong and send back no gradient")
+        found.append(("pace", f"the next step moves the weights by {size}"))
+    if (stuck := last.get("plateau", 0.0)) > 0.05:
+        words = f"after {steps} {stuck:.0%} of the images are wrong and send back no gradient"
+        found.append(("clipped-loss plateau", words))
     return found
 
 

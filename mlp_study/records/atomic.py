@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a temporary name in the same folder, then a rename."""
+"""Files written whole or not at all, by a temporary name and a rename; and the lock of those who share a folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlp_study.errors import StudyError
@@ -47,6 +48,25 @@ def write_file(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(OSError):  # in a read-only folder there is nothing to remove
             temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """The critical section of all processes that name this file; the kernel ends it with its process.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with file:
+        with contextlib.suppress(ImportError, OSError):  # file systems without locks go without
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:

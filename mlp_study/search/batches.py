@@ -64,7 +64,7 @@ class Populations:
     ) -> None:
         self.master, self.objective, self.by_repeat = master, objective, by_repeat
         self.composer = Composer(context.config_loader, master)
-        self.launch = Launch(master, self.composer)
+        self.launch = Launch(master, self.composer, executor="process", workers=None)
         self.store = Store(sweep_folder(master))
         self.table = SweepTable(self.store.folder)
         self.name = self.launch.name(self.store.folder)

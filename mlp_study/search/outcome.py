@@ -19,13 +19,12 @@ import yaml
 from mlp_study.config import GROUPS
 from mlp_study.errors import StudyError
 from mlp_study.records import tracking
-from mlp_study.records.atomic import write_file
+from mlp_study.records.atomic import file_lock, write_file
 from mlp_study.reporting.make import PAGE, report_at_end
 from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
 from mlp_study.search.figures import draw, value_at
 from mlp_study.search.objective import Objective
 from mlp_study.search.space import text
-from mlp_study.search.storage import file_lock
 from mlp_study.sweep.summary import aligned
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlp_study.errors import ConfigError
-from mlp_study.records.atomic import cannot_write
+from mlp_study.records.atomic import cannot_write, file_lock
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -203,25 +203,6 @@ def _mend(path: Path) -> None:
         content = file.read()
         if content and not content.endswith(b"\n"):
             file.truncate(content.rfind(b"\n") + 1)
-
-
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """The critical section of all processes that name this file.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with file:
-        with contextlib.suppress(ImportError, OSError):  # file systems without locks go without
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

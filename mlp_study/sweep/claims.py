@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp_study.records.atomic import cannot_write, write_file
+from mlp_study.records.atomic import cannot_write, file_lock, write_file
 
 HEARTBEAT = 20.0  # seconds between two signs of life
 STALE = 300.0  # without one, a process of another machine counts as dead
@@ -73,18 +73,16 @@ class Claims:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """The critical section of all processes on this folder.
+        """The critical section of all processes on this folder; where it knows no locks, the claims alone count.
 
         Raises:
             WriteError: the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "lock").open("a")
         except OSError as error:
             raise cannot_write(self.folder, error) from error
-        with file:
-            _lock(file)
+        with file_lock(self.folder / "lock"):
             yield
 
     def take(self, run_ids: Sequence[str]) -> list[str]:
@@ -211,11 +209,3 @@ def read_claim(path: Path) -> Claim | None:
         return Claim(**{**found, "runs": tuple(map(str, found["runs"])), "beat": beat})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _lock(file: Any) -> None:
-    """An exclusive lock; file systems without locks go without: claims then rest on the files alone."""
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)

@@ -48,16 +48,15 @@ class Launch:
     Args:
         master: the sweep's own composed config, with its ``hydra`` node.
         composer: has composed the jobs.
-        executor: one of ``EXECUTORS``.
-        workers: how many processes train; None: as ``executor`` has it.
+        executor, workers: as ``mlp_study.conf.LauncherConfig`` has them.
         slurm: a task's needs where populations train as tasks of SLURM arrays.
         callbacks: Hydra's, for each job.
     """
 
     master: DictConfig
     composer: Composer
-    executor: str = "process"
-    workers: int | None = None
+    executor: str
+    workers: int | None
     slurm: SlurmConfig | None = None
     callbacks: JobCallbacks | None = None
 

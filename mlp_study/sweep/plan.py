@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlp_study.config import RunConfig
-from mlp_study.data.images import load, split
+from mlp_study.data.images import load
 from mlp_study.errors import ConfigError
 from mlp_study.sweep import memory
 from mlp_study.sweep.cost import work
 
 if TYPE_CHECKING:
-    from mlp_study.data.images import ImageSet
+    from mlp_study.data.images import ImageSet, Sizes
     from mlp_study.sweep.composer import Composer
 
 
@@ -191,16 +191,18 @@ class Group:
 
     Attributes:
         cells: in the order in which neighbours share most.
-        batch: images in a minibatch.
-        steps: updates of each.
-        sizes: images of the training and of the validation split.
+        images: their data set.
+        sizes: of their training.
     """
 
     cells: tuple[Cell, ...]
     images: ImageSet
-    batch: int
-    steps: int
-    sizes: tuple[int, int]
+    sizes: Sizes
+
+    @property
+    def steps(self) -> int:
+        """Updates of each."""
+        return self.sizes.steps * self.cells[0].config.trainer.max_epochs
 
     def population(self, cells: Sequence[Cell]) -> Population:
         """Some of them together."""
@@ -208,11 +210,11 @@ class Group:
 
     def bytes(self, cell: Cell) -> int:
         """Estimated memory of one."""
-        return memory.member_bytes(cell.config, self.images, self.batch)
+        return memory.member_bytes(cell.config, self.images, self.sizes.batch)
 
     def work(self, cell: Cell) -> float:
         """Of one, in the unit of ``cost.work``."""
-        return work(cell.config, self.images, self.steps, *self.sizes)
+        return work(cell.config, self.images, self.steps, self.sizes.train, self.sizes.validation)
 
     def most(self, crew: Crew) -> int:
         """Members that one population of it may have."""
@@ -235,10 +237,7 @@ def group_of(cells: Sequence[Cell]) -> Group:
     """Runs of one shape with what they cost; raises DataError if their data set cannot be read."""
     first = cells[0].config
     images = load(first.data.name, first.data_root, **first.data.options)
-    sizes = split_sizes(first, images)
-    batch = sizes[0] if first.data.batch_size == "full" else min(int(first.data.batch_size), sizes[0])
-    steps = -(-sizes[0] // batch) * first.trainer.max_epochs
-    return Group(tuple(cells), images, batch, steps, sizes)
+    return Group(tuple(cells), images, first.data.sizes(images))
 
 
 def chunked(groups: Sequence[Group], crew: Crew) -> Iterator[Population]:
@@ -257,10 +256,3 @@ def chunked(groups: Sequence[Group], crew: Crew) -> Iterator[Population]:
         chunks = min(chunks, count)
         for chunk in range(chunks):
             yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
-
-
-def split_sizes(config: RunConfig, images: ImageSet) -> tuple[int, int]:
-    """Images of the training and of the validation split."""
-    train, val = split(images.train_labels_N, config.data.validation, 0)
-    limit = config.data.limit
-    return len(train) if limit is None else min(limit, len(train)), len(val) or len(images.test_labels_N)

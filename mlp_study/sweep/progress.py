@@ -38,7 +38,7 @@ class Progress:
         """That of a population's module."""
         epochs = module.configs[0].trainer.max_epochs
         live, members = len(module.active_places()), len(module.configs)
-        done = module.updates.step_count / (epochs * module.feed.steps_per_epoch)
+        done = module.updates.step_count / (epochs * module.feed.sizes.steps)
         return cls(done, f"epoch {module.epochs_done + 1}/{epochs}, {live} of {members} members")
 
 

@@ -83,11 +83,13 @@ def launch(
     context: HydraContext,
     task: TaskFunction,
     *,
-    executor: str = "auto",
-    workers: int | None = None,
-    slurm: Any = None,
+    executor: str,
+    workers: int | None,
+    slurm: Any,
 ) -> Sequence[JobReturn]:
     """Run a batch of jobs: as populations if the task is this project's training, else one after the other.
+
+    ``executor``, ``workers`` and ``slurm`` are the launcher's settings, as ``mlp_study.conf.LauncherConfig`` has them.
 
     Raises:
         ConfigError: a job, the sweep's folder or the launcher's setting is not valid.

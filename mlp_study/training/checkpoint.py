@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
     tensors |= {f"updates.{name}": t for name, t in module.updates.tensors().items()}
     for k, frozen in module.frozen.items():
         tensors |= {f"frozen.{k}.{name}": t for name, t in frozen.tensors.items()}
-    within = module.updates.step_count > module.epochs_done * module.feed.steps_per_epoch
+    within = module.updates.step_count > module.epochs_done * module.feed.sizes.steps
     tally = module.tallies["train"] if within else Tally()
     if tally.loss_K is not None and tally.correct_K is not None:
         tensors |= {"tally.loss": tally.loss_K, "tally.correct": tally.correct_K}

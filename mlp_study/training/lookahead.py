@@ -70,8 +70,7 @@ def look_ahead(
         seen: training images that the probes look at.
         whole: initial unit diagnostics on the whole training split.
     """
-    data = PopulationData(configs, images, max([*configs[0].model.widths, len(images.classes)]))
-    module = PopulationModule(data)
+    module = PopulationModule(PopulationData(configs, images))
     return watch(module, steps, initial=initial, seen=seen, whole=whole)
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,7 +60,7 @@ class PopulationModule(LightningModule):
         self.data, self.configs = data, data.configs
         configs, images = data.configs, data.images
         self.mlp = PopulationMLP(configs, images.train_images_NI.shape[1], len(images.classes), self.feed.per_stream)
-        self.total_steps = self.feed.steps_per_epoch * configs[0].trainer.max_epochs
+        self.total_steps = self.feed.sizes.steps * configs[0].trainer.max_epochs
         self.live = list(range(len(configs)))
         self.frozen: dict[int, Frozen] = {}
         self.curves: list[list[Row]] = [[] for _ in configs]
@@ -118,7 +117,7 @@ class PopulationModule(LightningModule):
         """A new account of the epoch (Lightning hook)."""
         self.mlp.train()
         self.tallies, self.carried = {"train": self.carried or Tally()}, None
-        self._steps_before = self.epochs_done * self.feed.steps_per_epoch
+        self._steps_before = self.epochs_done * self.feed.sizes.steps
         self._epoch_began = time.perf_counter()
 
     @property
@@ -159,7 +158,7 @@ class PopulationModule(LightningModule):
         feed, G, B, I = self.feed, len(self.feed.keys), block.index_RSB.shape[2], self.mlp.sizes[0]
         like = self.mlp.weights[0]
         most = SCALED_BYTES if self.device.type == "cpu" else SCALED_BYTES_GPU
-        steps = min(max(1, most // (G * B * I * like.element_size())), self.feed.steps_per_epoch)
+        steps = min(max(1, most // (G * B * I * like.element_size())), self.feed.sizes.steps)
         if self._held is None or self._held_by is not self.feed or len(self._held) < steps * G * B * I:
             self._held = torch.empty(steps * G * B * I, dtype=like.dtype, device=self.device)
         elif self.feed.data.batch_size == "full":
@@ -189,7 +188,7 @@ class PopulationModule(LightningModule):
         for index_R1B, y_Kb in zip(pieces, y_KB.split(self._chunk, dim=1), strict=True):
             yield self.feed.inputs(Block(block.split, index_R1B), self.mlp.weights[0].dtype)[:, 0], y_Kb
 
-    def _step(self, chunks: Any, count: int) -> tuple[Tensor, Tensor]:
+    def _step(self, chunks: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
         """One update from a minibatch of ``count`` images; each member's mean loss and right answers, [K]."""
         total: list[Gradient] = []
         loss_K = correct_K = None

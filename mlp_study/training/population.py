@@ -136,8 +136,7 @@ def assembled(configs: Sequence[RunConfig], images: ImageSet) -> tuple[Populatio
     if len({shape_key(c) for c in configs}) != 1:
         raise ConfigError("the members of one population must share data set, widths, batch size, epochs and precision")
     order = lockstep_order(configs, on_gpu(configs[0]) and rules_first_fits(configs, images))
-    widest = max([*configs[0].model.widths, len(images.classes)])
-    return PopulationModule(PopulationData([configs[k] for k in order], images, widest)), order
+    return PopulationModule(PopulationData([configs[k] for k in order], images)), order
 
 
 def rules_first_fits(configs: Sequence[RunConfig], images: ImageSet) -> bool:
@@ -147,9 +146,8 @@ def rules_first_fits(configs: Sequence[RunConfig], images: ImageSet) -> bool:
     seeds they are 131 a step instead of 13,900 (tests/test_step_counts.py). On a CPU, whose populations are small, it
     costs more.
     """
-    images_NI, size = images.train_images_NI, configs[0].data.batch_size
-    batch = len(images_NI) if size == "full" else min(int(size), len(images_NI))
-    return 4 * len(configs) * batch * images_NI.shape[1] <= STEP_BYTES
+    batch, pixels = configs[0].data.sizes(images).batch, images.train_images_NI.shape[1]
+    return 4 * len(configs) * batch * pixels <= STEP_BYTES
 
 
 def _fit(module: PopulationModule, callbacks: list[Callback], resume_from: Path | None) -> None:
@@ -174,7 +172,7 @@ def _fit(module: PopulationModule, callbacks: list[Callback], resume_from: Path 
     if resume_from is not None:  # the Trainer counts on, so that validations fall on the same epochs
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.processed, steps = progress_in(resume_from, module.configs)
-        module.data.skip(progress.processed + 1, steps - progress.processed * module.feed.steps_per_epoch)
+        module.data.skip(progress.processed + 1, steps - progress.processed * module.feed.sizes.steps)
     trainer.fit(module, datamodule=module.data)
     module.to(module.trained_on)  # the Trainer leaves it on the CPU
 
@@ -236,7 +234,7 @@ def _outcome(module: PopulationModule, k: int, metrics: Row) -> tuple[str, str |
 def step_flop(module: PopulationModule) -> float:
     """Floating-point operations in the matrix products of one step: forward, and backward twice as many."""
     weights: int = sum(weight_KOI.numel() for weight_KOI in module.mlp.weights)
-    return 6.0 * module.feed.batch_size * weights
+    return 6.0 * module.feed.sizes.batch * weights
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlp_study.data.blocks import Block, Feed
-from mlp_study.factors.diagnostics import DIAGNOSTICS
+from mlp_study.factors.diagnostics import DIAGNOSTICS, diagnostic_of
 from mlp_study.lightning import Callback, Trainer
 from mlp_study.model import PopulationMLP
 from mlp_study.probes.gradients import (
@@ -38,7 +38,7 @@ FEWEST = 500  # images at a time all the same: with fewer the products lose what
 
 def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterator[Chunk]:
     """The training split as (x_GBI, y_KB), in pieces that fit in memory: all, or each stream's first ``images``."""
-    left = feed.train_size if images is None else min(images, feed.train_size)
+    left = feed.sizes.train if images is None else min(images, feed.sizes.train)
     for block in feed.evaluation_blocks("train", max(mlp.sizes[1:])):
         part = Block(block.split, block.index_RSB[:, :, :left])
         left -= part.index_RSB.shape[2]
@@ -102,7 +102,7 @@ def measured(
         feed: its input streams, on its device.
         names: of ``DIAGNOSTICS``.
         images: how many training images are looked at, the first of each stream.
-        whole: what the table calls exact is measured on the whole training split all the same.
+        whole: units are looked at on the whole training split all the same.
         as_training: see ``observed``.
         updates: the optimizers as they stand, for ``update_ratio``, which is left out without them.
     """
@@ -113,8 +113,8 @@ def measured(
             found |= _on_all(mlp, feed, units) if whole else unit_probes(mlp, chunks(feed, mlp, images), units)
         if "weight_norm" in names:
             found |= weight_norms(mlp)
-        if set(names) - {*units, "weight_norm"}:
-            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.batch_size, names, updates)
+        if any(DIAGNOSTICS[name].family == "images" for name in names):
+            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.sizes.batch, names, updates)
     return {name: v_K for name, v_K in found.items() if diagnostic_of(name) in (*names, "loss", "accuracy")}
 
 
@@ -154,7 +154,7 @@ def _first_alike(mlp: PopulationMLP, members: Sequence[int]) -> list[int]:
 def _on_images(
     mlp: PopulationMLP, pieces: list[Chunk], batch_size: int, names: Collection[str], updates: Updates | None
 ) -> Values:
-    """The diagnostics that are never exact, on these images."""
+    """The diagnostics of the family ``images``, on these."""
     found: Values = {}
     if "plateau" in names:
         found |= loss_probes(mlp, pieces)
@@ -189,20 +189,13 @@ def row_of(values: Values, k: int, names: Collection[str]) -> Row:
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
-def diagnostic_of(name: str) -> str:
-    """The entry of ``DIAGNOSTICS`` that a value's name belongs to: ``dead_0`` is ``dead``'s."""
-    if name == "stability_index":
-        return "sharpness"
-    return next((entry for entry in DIAGNOSTICS if name.startswith(entry)), name)
-
-
 def union(module: PopulationModule, which: str) -> list[str]:
     """The diagnostics that any member asks for in ``probes.<which>``."""
     return list(dict.fromkeys(name for c in module.configs for name in getattr(c.probes, which)))
 
 
 def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed, *, as_training: bool = False) -> list[Row]:
-    """The diagnostics of ``probes.ends`` for each member of ``mlp``, exact ones on the whole training split."""
+    """The diagnostics of ``probes.ends`` for each member of ``mlp``, those of units on the whole training split."""
     values = measured(
         mlp,
         feed,

@@ -33,7 +33,7 @@ class ProgressBar(Callback):
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, TextColumn("{task.fields[state]}"))
-        total = pl_module.configs[0].trainer.max_epochs * pl_module.feed.steps_per_epoch
+        total = pl_module.configs[0].trainer.max_epochs * pl_module.feed.sizes.steps
         self._task = self._bar.add_task("training", total=total, completed=pl_module.updates.step_count, state="")
         self._bar.start()
 

@@ -44,7 +44,7 @@ def rehearsed_seconds(configs: Sequence[RunConfig], images: ImageSet) -> float:
         step = _step_seconds(module)
         evaluation = _evaluation_seconds(module)
         probes = _probe_seconds(module)
-    return build + trainer.max_epochs * (module.feed.steps_per_epoch * step + EPOCH_SECONDS) + evaluation + probes
+    return build + trainer.max_epochs * (module.feed.sizes.steps * step + EPOCH_SECONDS) + evaluation + probes
 
 
 def _timed(module: PopulationModule, act: Callable[[], object]) -> float:
@@ -84,7 +84,7 @@ def _evaluation_seconds(module: PopulationModule) -> float:
 
 def _probe_seconds(module: PopulationModule) -> float:
     """Of the looks at both ends, at all training images, and of those at epochs' ends, at ``probes.images``."""
-    first, size = module.configs[0].probes, module.feed.train_size
+    first, size = module.configs[0].probes, module.feed.sizes.train
     looked_at = {"ends": 2 * size, "epochs": module.configs[0].trainer.max_epochs // first.every * first.images}
     total = 0.0
     for which, images in looked_at.items():

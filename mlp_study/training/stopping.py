@@ -78,7 +78,7 @@ class Stopping(SignalListener):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Between two blocks of an epoch."""
         epochs = self.module.epochs_done + 1
-        if self.module.stop_signal and self.module.updates.step_count < epochs * self.module.feed.steps_per_epoch:
+        if self.module.stop_signal and self.module.updates.step_count < epochs * self.module.feed.sizes.steps:
             self._stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:

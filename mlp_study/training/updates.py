@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out, split
+from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
 from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
 from mlp_study.factors.schedules import SCHEDULES
 from mlp_study.model import PopulationMLP
-from mlp_study.slices import Slice, slices_of
+from mlp_study.slices import Slice, parts_of, slices_of
 
 DECAYS = ("l2", "weight_decay")
 
@@ -100,7 +100,7 @@ class Updates:
         """Each slice's part."""
         if isinstance(gradient, FactoredGradient):
             return [gradient.of(s.members) for s in self.slices]
-        return split(gradient, [s.stop - s.start for s in self.slices])
+        return parts_of(self.slices, gradient)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every state tensor by name, for a checkpoint: ``slice.parameter.buffer``."""
