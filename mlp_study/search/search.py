@@ -21,7 +21,8 @@ from mlp_study.search.storage import Place, patiently, read_place
 from mlp_study.search.study import SharedStudy
 from mlp_study.signals import answer_of
 from mlp_study.sweep.executor import make_folder
-from mlp_study.sweep.sweep import is_training, sweep_folder
+from mlp_study.sweep.store import sweep_folder
+from mlp_study.sweep.sweep import is_training
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher

@@ -22,8 +22,7 @@ from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
 from mlp_study.sweep.processes import ProcessesExecutor, default_workers, workers_for
 from mlp_study.sweep.progress import SweepProgress, wanted
 from mlp_study.sweep.returns import MemberReturn, RunFailed
-from mlp_study.sweep.store import Store, fixed_settings
-from mlp_study.sweep.sweep import sweep_folder, write_multirun
+from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
 
 if TYPE_CHECKING:

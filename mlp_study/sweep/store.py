@@ -13,7 +13,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.records.atomic import write_file
@@ -21,6 +21,9 @@ from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.records.runs_table import flattened
 from mlp_study.sweep.claims import Claims
 from mlp_study.sweep.plan import Cell, Population
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 FORMAT = 1  # of sweep.json; a newer one is refused
 HEADER_BYTES = 100 * 10**6  # the largest header that safetensors allows
@@ -143,6 +146,23 @@ class Store:
                     f"choose another folder, or sweep over both ({key}={theirs[key]},{ours[key]})"
                 )
         return {key: value for key, value in theirs.items() if key in ours}
+
+
+def sweep_folder(master: DictConfig) -> Path:
+    """The sweep's folder: ``sweep_dir``, else Hydra's own."""
+    own = master.get("sweep_dir")
+    return Path(str(master.hydra.sweep.dir if own is None else own))
+
+
+def write_multirun(master: DictConfig, folder: Path) -> None:
+    """``multirun.yaml``: the sweep's own config, as Hydra's sweeper leaves it.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    from omegaconf import OmegaConf
+
+    write_file(folder / "multirun.yaml", OmegaConf.to_yaml(master))
 
 
 def asked_for(folder: Path) -> list[str]:
