@@ -138,5 +138,7 @@ def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]
 def _trainer(tell: Tell) -> Iterator[Trainer]:
     """A worker's trainer."""
     trainer = Trainer([Telling(tell)])
-    yield trainer
-    trainer.wait()
+    try:
+        yield trainer
+    finally:  # the pool ends it by an exception
+        trainer.wait()
