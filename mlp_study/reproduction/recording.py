@@ -13,12 +13,12 @@ from mlp_study.data.images import ImageSet, load
 from mlp_study.errors import StudyError
 from mlp_study.figures.run import RunFigures
 from mlp_study.records import tracking
+from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import FIGURES_WAIT, Recorder
 from mlp_study.reproduction.measures import add_own
 from mlp_study.reproduction.runs import Batch, Cell
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
-from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 from mlp_study.workers import Pool, Tell
 
@@ -71,20 +71,11 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM asked to stop.
         """
         configs = [cell.config for cell in batch.cells]
-        first, checkpoint = configs[0], batch.checkpoint
+        first = configs[0]
         images = load(first.data.name, first.data_root, **first.data.options)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with Measuring(batch.cells, images) as recorder:
-            train_population(
-                configs,
-                recorder,
-                checkpoint=checkpoint if first.trainer.checkpoint else None,
-                resume_from=checkpoint if checkpoint.is_file() else None,
-                callbacks=self.callbacks,
-                images=images,
-            )
+        recorder = Measuring(batch.cells, images)
+        train_recorded(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
         self._drawn += recorder.drawn
-        checkpoint.unlink(missing_ok=True)
 
     def wait(self) -> None:
         """Until every figure is drawn and every W&B run complete."""

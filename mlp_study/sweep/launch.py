@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import tracking
+from mlp_study.records.atomic import make_folder
 from mlp_study.sweep import slurm, summary
 from mlp_study.sweep.cost import REHEARSAL_SECONDS
-from mlp_study.sweep.executor import Executor, Keeping, make_folder
+from mlp_study.sweep.executor import Executor, Keeping
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
 from mlp_study.sweep.processes import ProcessesExecutor, default_workers, workers_for
