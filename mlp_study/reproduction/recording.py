@@ -16,7 +16,8 @@ from mlp_study.records import tracking
 from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import FIGURES_WAIT, Recorder
 from mlp_study.reproduction.measures import add_own
-from mlp_study.reproduction.runs import Batch, Cell
+from mlp_study.reproduction.runs import Batch, Cell, claims_in
+from mlp_study.sweep.executor import rounds
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
 from mlp_study.training.results import MemberResult
@@ -60,16 +61,30 @@ class Trainer:
     """
 
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
-        self.callbacks = list(callbacks)
+        self.stop = Interruption()
+        self.callbacks = [*callbacks, self.stop]
         self._drawn: list[Future[dict[str, Path]]] = []
 
-    def __call__(self, batch: Batch) -> None:
-        """One population; interrupted, it goes on from its checkpoint when asked for again.
+    def __call__(self, batch: Batch) -> int:
+        """Those of its runs that are missing and that nobody else trains, as one population; returns how many.
+
+        Interrupted, it goes on from its checkpoint when asked for again.
 
         Raises:
             StudyError: the data cannot be read, or a folder not be written.
             Interrupted: SIGINT or SIGTERM asked to stop.
         """
+        self.stop.raise_if_asked()
+        claims = claims_in(batch.cells[0].top)
+        with (
+            contextlib.closing(claims),
+            claims.claimed(lambda: [cell.name for cell in batch.cells if not cell.finished]) as mine,
+        ):
+            if mine:
+                self._train(batch.part(mine))
+        return len(mine)
+
+    def _train(self, batch: Batch) -> None:
         configs = [cell.config for cell in batch.cells]
         first = configs[0]
         images = load(first.data.name, first.data_root, **first.data.options)
@@ -83,34 +98,32 @@ class Trainer:
         tracking.wait()
 
 
-def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]) -> None:
+def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]) -> int:
     """Train all batches, by this process or by so many others, each of which has its share of the cores.
+
+    What processes of other commands train is waited for, and taken over if they die.
 
     Args:
         batches: in the order to begin them.
         workers: how many train at a time.
         say: told of each batch: before it trains here, after it was trained elsewhere.
 
+    Returns:
+        How many runs were trained for this command.
+
     Raises:
         StudyError: what a batch has raised.
         Interrupted: SIGINT or SIGTERM asked to stop; what is finished stays.
     """
     if not batches:
-        return
+        return 0
     bar = SweepProgress([batch.population for batch in batches], wanted(batches[0].cells[0].config))
-    count, number = len(batches), itertools.count(1)
-    if min(workers, count) == 1:
-        trainer = Trainer([bar])
-        with bar:
-            for batch in batches:
-                say(f"population {next(number)}/{count}: {batch.words}")
-                bar.begin(batch.population)
-                trainer(batch)
-                bar.end(batch.population)
-        trainer.wait()
-        return
+    count, number, trained = len(batches), itertools.count(1), 0
+    trainer, alone = Trainer([bar]), min(workers, count) == 1
 
-    def after(batch: Batch, _: object) -> None:
+    def after(batch: Batch, here: int) -> None:
+        nonlocal trained
+        trained += here
         bar.end(batch.population)
         say(f"population {next(number)}/{count} is trained: {batch.words}")
 
@@ -120,9 +133,20 @@ def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]
     def heard(batch: Batch, progress: Progress) -> None:
         bar.heard(batch.population, progress)
 
-    with bar, Interruption() as stop:
-        pool = Pool(_trainer, min(workers, count), died=died, raise_if_asked=stop.raise_if_asked, heard=heard)
-        pool.run(batches, after)
+    with bar, trainer.stop as stop:
+        if not alone:
+            pool = Pool(_trainer, min(workers, count), died=died, raise_if_asked=stop.raise_if_asked, heard=heard)
+            pool.run(batches, after)
+        left = [batch for batch in batches if not batch.finished]
+        for turn, waiting in enumerate(rounds(left, lambda batch: batch.finished, say)):
+            for batch in waiting:
+                if alone and turn == 0:
+                    say(f"population {next(number)}/{count}: {batch.words}")
+                bar.begin(batch.population)
+                trained += trainer(batch)
+                bar.end(batch.population)
+    trainer.wait()
+    return trained
 
 
 @contextlib.contextmanager
@@ -130,6 +154,7 @@ def _trainer(tell: Tell) -> Iterator[Trainer]:
     """A worker's trainer."""
     trainer = Trainer([Telling(tell)])
     try:
-        yield trainer
+        with trainer.stop:
+            yield trainer
     finally:  # the pool ends it by an exception
         trainer.wait()

@@ -6,10 +6,10 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds between two looks at runs that another process trains
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -116,19 +118,15 @@ class Executor:
             WriteError: the disk is full or read-only.
         """
         with self.stop:
-            waiting, told = list(populations), False
-            while waiting:
+            for waiting in rounds(populations, self._finished, log.info):
                 for population in waiting:
                     self.stop.raise_if_asked()
                     before(population)
                     after(population, self.population(population.cells))
                 self.retry_failed = False  # once is enough
-                waiting = [p for p in waiting if not all(self.store.finished(cell.run_id) for cell in p.cells)]
-                if waiting and not told:
-                    log.info("waiting for runs that another process trains")
-                    told = True
-                if waiting:
-                    time.sleep(POLL)
+
+    def _finished(self, population: Population) -> bool:
+        return all(self.store.finished(cell.run_id) for cell in population.cells)
 
     def population(self, cells: Sequence[Cell]) -> int:
         """Train those of the cells that nobody else has; returns how many."""
@@ -188,6 +186,21 @@ class MemberRecorder(Recorder):
         lines = summary_lines(result, self.folders[k], self.wandb[k])
         write_file(self.folders[k] / "train.log", "".join(f"{what}: {value}\n" for what, value in lines))
         super().finished(k, result)
+
+
+def rounds(
+    populations: Sequence[Item], finished: Callable[[Item], bool], say: Callable[[str], object]
+) -> Iterator[list[Item]]:
+    """All of them; then, until all are finished, those that are not: other processes train them, or have died."""
+    waiting, told = list(populations), False
+    while waiting:
+        yield waiting
+        waiting = [population for population in waiting if not finished(population)]
+        if waiting and not told:
+            say("waiting for runs that another process trains")
+            told = True
+        if waiting:
+            time.sleep(POLL)
 
 
 def figures_of(config: RunConfig) -> RunFigures:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,15 +119,11 @@ class Store:
         return False
 
     @contextlib.contextmanager
-    def claimed(self, cells: Iterable[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
+    def claimed(self, cells: Sequence[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
         """Those cells that are not finished and that no other process trains; inside the block no other gets them."""
-        with self.claims.locked():
-            waiting = [cell for cell in cells if not self.finished(cell.run_id, retry_failed)]
-            mine = set(self.claims.take([cell.run_id for cell in waiting]))
-        try:
-            yield [cell for cell in waiting if cell.run_id in mine]
-        finally:
-            self.claims.give_back(sorted(mine))
+        ids = [cell.run_id for cell in cells]
+        with self.claims.claimed(lambda: [i for i in ids if not self.finished(i, retry_failed)]) as mine:
+            yield [cell for cell in cells if cell.run_id in mine]
 
     def close(self) -> None:
         """Give back what is claimed."""
