@@ -55,25 +55,24 @@ def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
 
     with uncollected():
         from mlp_study.data.images import load
+        from mlp_study.records.recorded import train_recorded
         from mlp_study.records.recorder import Recorder
         from mlp_study.records.summary import print_summary
-        from mlp_study.training.population import train_population
         from mlp_study.training.progress import progress_callbacks
 
     images = load(config.data.name, config.data_root, **config.data.options)
     validation = "test" if config.data.validation == "test" else "validation"
     draw = RunFigures(images, validation) if whole else None
-    checkpoint = folder / "checkpoint.safetensors"
-    with _resumable(folder), Recorder([folder], overrides=[overrides], draw=draw) as recorder:
-        [result] = train_population(
+    recorder = Recorder([folder], overrides=[overrides], draw=draw)
+    with _resumable(folder):
+        [result] = train_recorded(
             [config],
             recorder,
-            checkpoint=checkpoint if config.trainer.checkpoint else None,
-            resume_from=checkpoint if config.resume and checkpoint.is_file() else None,
+            folder / "checkpoint.safetensors",
+            resume=bool(config.resume),
             callbacks=progress_callbacks(config),
             images=images,
         )
-    checkpoint.unlink(missing_ok=True)
     print_summary(result, folder, recorder.wandb[0])
     return result.metrics.get("val/accuracy", math.nan)
 

@@ -182,8 +182,6 @@ def _work(pipe: Connection, begin: bytes, workers: int, of_a_command: bool) -> N
     Process.of_a_command = of_a_command  # before the imports that unpickling makes
     import torch
 
-    from mlp_study.records import tracking
-
     def tell(note: Any) -> None:
         with contextlib.suppress(OSError):  # the parent is gone: what is begun is finished all the same
             pipe.send(_Note(note))
@@ -200,5 +198,3 @@ def _work(pipe: Connection, begin: bytes, workers: int, of_a_command: bool) -> N
     except (StudyError, KeyboardInterrupt) as error:
         with contextlib.suppress(OSError):
             pipe.send(error)
-    finally:
-        tracking.wait()

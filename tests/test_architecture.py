@@ -22,7 +22,6 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("diagnosis",),
     ("figures",),
-    ("workers",),
     ("records",),
     ("training",),
     ("probes",),
@@ -34,7 +33,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("settings",),
     ("factors",),
     ("signals",),
-    ("errors", "conf", "randomness", "lightning"),
+    ("errors", "conf", "randomness", "lightning", "workers"),
     ("imports",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -69,6 +69,18 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
+def make_folder(folder: Path) -> None:
+    """Make it, with the folders above it.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The one line for an operating system's refusal to write ``path``."""
     cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))

@@ -72,7 +72,8 @@ class Recorder(Listener):
         """Open each member's W&B run; an interrupted member's former rows are kept where it goes on after them."""
         assert len(configs) == len(self.folders), "one folder a member"
         held = len(configs) > LIVE_WANDB
-        self.wandb = [tracking.open_run(f, c, held=held) for f, c in zip(self.folders, configs, strict=True)]
+        if not self.wandb:  # else they start again, without a damaged checkpoint: the W&B runs are open
+            self.wandb = [tracking.open_run(f, c, held=held) for f, c in zip(self.folders, configs, strict=True)]
         self._rows = [read_rows(folder) for folder in self.folders]
         self._unfinished = set(range(len(configs)))
         self._next_writing = time.monotonic() + CURVES_EVERY

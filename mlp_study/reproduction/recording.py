@@ -13,12 +13,13 @@ from mlp_study.data.images import ImageSet, load
 from mlp_study.errors import StudyError
 from mlp_study.figures.run import RunFigures
 from mlp_study.records import tracking
+from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import FIGURES_WAIT, Recorder
 from mlp_study.reproduction.measures import add_own
-from mlp_study.reproduction.runs import Batch, Cell
+from mlp_study.reproduction.runs import Batch, Cell, claims_in
+from mlp_study.sweep.executor import rounds
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
-from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 from mlp_study.workers import Pool, Tell
 
@@ -60,31 +61,36 @@ class Trainer:
     """
 
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
-        self.callbacks = list(callbacks)
+        self.stop = Interruption()
+        self.callbacks = [*callbacks, self.stop]
         self._drawn: list[Future[dict[str, Path]]] = []
 
-    def __call__(self, batch: Batch) -> None:
-        """One population; interrupted, it goes on from its checkpoint when asked for again.
+    def __call__(self, batch: Batch) -> int:
+        """Those of its runs that are missing and that nobody else trains, as one population; returns how many.
+
+        Interrupted, it goes on from its checkpoint when asked for again.
 
         Raises:
             StudyError: the data cannot be read, or a folder not be written.
             Interrupted: SIGINT or SIGTERM asked to stop.
         """
+        self.stop.raise_if_asked()
+        claims = claims_in(batch.cells[0].top)
+        with (
+            contextlib.closing(claims),
+            claims.claimed(lambda: [cell.name for cell in batch.cells if not cell.finished]) as mine,
+        ):
+            if mine:
+                self._train(batch.part(mine))
+        return len(mine)
+
+    def _train(self, batch: Batch) -> None:
         configs = [cell.config for cell in batch.cells]
-        first, checkpoint = configs[0], batch.checkpoint
+        first = configs[0]
         images = load(first.data.name, first.data_root, **first.data.options)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with Measuring(batch.cells, images) as recorder:
-            train_population(
-                configs,
-                recorder,
-                checkpoint=checkpoint if first.trainer.checkpoint else None,
-                resume_from=checkpoint if checkpoint.is_file() else None,
-                callbacks=self.callbacks,
-                images=images,
-            )
+        recorder = Measuring(batch.cells, images)
+        train_recorded(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
         self._drawn += recorder.drawn
-        checkpoint.unlink(missing_ok=True)
 
     def wait(self) -> None:
         """Until every figure is drawn and every W&B run complete."""
@@ -92,34 +98,32 @@ class Trainer:
         tracking.wait()
 
 
-def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]) -> None:
+def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]) -> int:
     """Train all batches, by this process or by so many others, each of which has its share of the cores.
+
+    What processes of other commands train is waited for, and taken over if they die.
 
     Args:
         batches: in the order to begin them.
         workers: how many train at a time.
         say: told of each batch: before it trains here, after it was trained elsewhere.
 
+    Returns:
+        How many runs were trained for this command.
+
     Raises:
         StudyError: what a batch has raised.
         Interrupted: SIGINT or SIGTERM asked to stop; what is finished stays.
     """
     if not batches:
-        return
+        return 0
     bar = SweepProgress([batch.population for batch in batches], wanted(batches[0].cells[0].config))
-    count, number = len(batches), itertools.count(1)
-    if min(workers, count) == 1:
-        trainer = Trainer([bar])
-        with bar:
-            for batch in batches:
-                say(f"population {next(number)}/{count}: {batch.words}")
-                bar.begin(batch.population)
-                trainer(batch)
-                bar.end(batch.population)
-        trainer.wait()
-        return
+    count, number, trained = len(batches), itertools.count(1), 0
+    trainer, alone = Trainer([bar]), min(workers, count) == 1
 
-    def after(batch: Batch, _: object) -> None:
+    def after(batch: Batch, here: int) -> None:
+        nonlocal trained
+        trained += here
         bar.end(batch.population)
         say(f"population {next(number)}/{count} is trained: {batch.words}")
 
@@ -129,14 +133,28 @@ def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]
     def heard(batch: Batch, progress: Progress) -> None:
         bar.heard(batch.population, progress)
 
-    with bar, Interruption() as stop:
-        pool = Pool(_trainer, min(workers, count), died=died, raise_if_asked=stop.raise_if_asked, heard=heard)
-        pool.run(batches, after)
+    with bar, trainer.stop as stop:
+        if not alone:
+            pool = Pool(_trainer, min(workers, count), died=died, raise_if_asked=stop.raise_if_asked, heard=heard)
+            pool.run(batches, after)
+        left = [batch for batch in batches if not batch.finished]
+        for turn, waiting in enumerate(rounds(left, lambda batch: batch.finished, say)):
+            for batch in waiting:
+                if alone and turn == 0:
+                    say(f"population {next(number)}/{count}: {batch.words}")
+                bar.begin(batch.population)
+                trained += trainer(batch)
+                bar.end(batch.population)
+    trainer.wait()
+    return trained
 
 
 @contextlib.contextmanager
 def _trainer(tell: Tell) -> Iterator[Trainer]:
     """A worker's trainer."""
     trainer = Trainer([Telling(tell)])
-    yield trainer
-    trainer.wait()
+    try:
+        with trainer.stop:
+            yield trainer
+    finally:  # the pool ends it by an exception
+        trainer.wait()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from mlp_study.errors import DataError
 from mlp_study.records.run_folder import RESULT, read_json, read_rows
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.measures import GRADIENT, measures_of
+from mlp_study.sweep.claims import Claims
 from mlp_study.sweep.plan import Cell as Planned
 from mlp_study.sweep.plan import Crew, Population, chunked, groups_of
 from mlp_study.sweep.processes import workers_for
@@ -36,6 +37,16 @@ class Cell:
     folder: Path
     alone: tuple[str, ...] = ()
     check_gradient: bool = False
+
+    @property
+    def top(self) -> Path:
+        """The folder of all runs, with the checkpoints of those that train and the claims of who trains them."""
+        return self.folder.parents[2]
+
+    @property
+    def name(self) -> str:
+        """Its folder in there, by which it is claimed: sources may ask for the same run, each in a place of its own."""
+        return self.folder.relative_to(self.top).as_posix()
 
     @property
     def finished(self) -> bool:
@@ -87,7 +98,18 @@ class Batch:
     @property
     def checkpoint(self) -> Path:
         """Where its checkpoint lies while it trains: named after its members, beside their folders."""
-        return self.cells[0].folder.parents[2] / f".checkpoint-{self.population.name}.safetensors"
+        return self.cells[0].top / f".checkpoint-{self.population.name}.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its cells are."""
+        return all(cell.finished for cell in self.cells)
+
+    def part(self, names: Collection[str]) -> Batch:
+        """The cells of these names alone."""
+        both = zip(self.cells, self.population.cells, strict=True)
+        cells, planned = zip(*((cell, other) for cell, other in both if cell.name in names), strict=True)
+        return Batch(cells, replace(self.population, cells=planned))
 
     @property
     def words(self) -> str:
@@ -110,19 +132,25 @@ def batches(cells: Sequence[Cell]) -> tuple[list[Batch], int]:
     return sorted(found, key=lambda batch: -batch.population.work), crew.workers
 
 
-def train_missing(cells: Sequence[Cell], train: Callable[[Sequence[Batch], int], object]) -> int:
-    """Train the cells that have no finished record; returns how many.
+def claims_in(top: Path) -> Claims:
+    """Who trains which runs below ``top``."""
+    return Claims(top / ".claims")
+
+
+def train_missing(cells: Sequence[Cell], train: Callable[[Sequence[Batch], int], int]) -> int:
+    """Train the cells that have no finished record; returns how many were trained by this command.
 
     Args:
         cells: of one experiment or several.
-        train: trains batches, by so many processes, and records each member in its folder.
+        train: trains batches, by so many processes, records each member in its folder, and says how many it trained.
     """
-    missing = [cell for cell in cells if not cell.finished]
-    train(*batches(missing))
-    for left in {cell.folder.parents[2] for cell in cells}:
-        for stale in left.glob(".checkpoint-*"):  # of a population that another command has finished in other company
-            stale.unlink()
-    return len(missing)
+    trained = train(*batches([cell for cell in cells if not cell.finished]))
+    for top in {cell.top for cell in cells}:
+        if stale := list(top.glob(".checkpoint-*")):  # of populations that were finished in other company
+            with (claims := claims_in(top)).locked():
+                for path in stale if claims.alone() else ():
+                    path.unlink(missing_ok=True)
+    return trained
 
 
 def read_done(cells: Sequence[Cell]) -> Iterator[Done]:

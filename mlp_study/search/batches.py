@@ -22,8 +22,7 @@ from mlp_study.sweep.executor import Executor, Keeping, in_words
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.launch import MODELS_UP_TO, Launch
 from mlp_study.sweep.plan import Population, make_plan
-from mlp_study.sweep.store import Store
-from mlp_study.sweep.sweep import sweep_folder, write_multirun
+from mlp_study.sweep.store import Store, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.compose import with_variant
 from mlp_study.errors import ConfigError, Interrupted, StudyError
+from mlp_study.records.atomic import make_folder
 from mlp_study.search.batches import Batches, Jobs, Populations, Row, base_seed
 from mlp_study.search.objective import Objective, check_objectives, deviation
 from mlp_study.search.outcome import Outcome
@@ -20,8 +21,8 @@ from mlp_study.search.space import Space, read_space
 from mlp_study.search.storage import Place, patiently, read_place
 from mlp_study.search.study import SharedStudy
 from mlp_study.signals import answer_of
-from mlp_study.sweep.executor import make_folder
-from mlp_study.sweep.sweep import is_training, sweep_folder
+from mlp_study.sweep.store import sweep_folder
+from mlp_study.sweep.sweep import is_training
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher

@@ -14,7 +14,7 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,20 @@ class Claims:
             raise cannot_write(self.folder, error) from error
         with file_lock(self.folder / "lock"):
             yield
+
+    @contextlib.contextmanager
+    def claimed(self, wanted: Callable[[], Sequence[str]]) -> Iterator[Collection[str]]:
+        """Those of the wanted runs that no other process trains; inside the block no other gets them.
+
+        Args:
+            wanted: names the runs; called within ``locked``, so that what is not finished then is finished by nobody.
+        """
+        with self.locked():
+            mine = self.take(wanted())
+        try:
+            yield set(mine)
+        finally:
+            self.give_back(mine)
 
     def take(self, run_ids: Sequence[str]) -> list[str]:
         """Claim those that no living process has claimed; call it within ``locked``."""

@@ -6,16 +6,17 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
-from mlp_study.errors import DataError, Interrupted, StudyError, one_line
+from mlp_study.errors import Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
-from mlp_study.records.atomic import WriteError, cannot_write, write_file
+from mlp_study.records.atomic import WriteError, write_file
+from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
 from mlp_study.records.summary import summary_lines
@@ -23,7 +24,6 @@ from mlp_study.sweep.hydra_files import HydraFiles, typed
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import Store
-from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds between two looks at runs that another process trains
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -116,19 +118,15 @@ class Executor:
             WriteError: the disk is full or read-only.
         """
         with self.stop:
-            waiting, told = list(populations), False
-            while waiting:
+            for waiting in rounds(populations, self._finished, log.info):
                 for population in waiting:
                     self.stop.raise_if_asked()
                     before(population)
                     after(population, self.population(population.cells))
                 self.retry_failed = False  # once is enough
-                waiting = [p for p in waiting if not all(self.store.finished(cell.run_id) for cell in p.cells)]
-                if waiting and not told:
-                    log.info("waiting for runs that another process trains")
-                    told = True
-                if waiting:
-                    time.sleep(POLL)
+
+    def _finished(self, population: Population) -> bool:
+        return all(self.store.finished(cell.run_id) for cell in population.cells)
 
     def population(self, cells: Sequence[Cell]) -> int:
         """Train those of the cells that nobody else has; returns how many."""
@@ -157,27 +155,9 @@ class Executor:
 
     def _attempt(self, cells: Sequence[Cell]) -> None:
         """Train and record these members as one population, from its checkpoint if there is one."""
+        configs, recorder = [self.keeping.settled(cell.config) for cell in cells], self._recorder(cells)
         checkpoint = self.store.checkpoint(Population(tuple(cells), 0, 0, 0))
-        keep = cells[0].config.trainer.checkpoint
-        if keep:
-            make_folder(checkpoint.parent)
-        with self._recorder(cells) as recorder:
-            for resume_from in [checkpoint, None] if keep and checkpoint.is_file() else [None]:
-                try:
-                    results = train_population(
-                        [self.keeping.settled(cell.config) for cell in cells],
-                        recorder,
-                        checkpoint=checkpoint if keep else None,
-                        resume_from=resume_from,
-                        callbacks=[*self.callbacks, self.stop],
-                    )
-                    break
-                except DataError as error:
-                    if resume_from is None:
-                        raise
-                    log.warning("%s", error)  # a damaged checkpoint: start again without it
-                    checkpoint.unlink(missing_ok=True)
-        checkpoint.unlink(missing_ok=True)
+        results = train_recorded(configs, recorder, checkpoint, callbacks=[*self.callbacks, self.stop])
         self.keeping.keep_best(results, recorder.folders)
 
     def _recorder(self, cells: Sequence[Cell]) -> Recorder:
@@ -208,22 +188,25 @@ class MemberRecorder(Recorder):
         super().finished(k, result)
 
 
+def rounds(
+    populations: Sequence[Item], finished: Callable[[Item], bool], say: Callable[[str], object]
+) -> Iterator[list[Item]]:
+    """All of them; then, until all are finished, those that are not: other processes train them, or have died."""
+    waiting, told = list(populations), False
+    while waiting:
+        yield waiting
+        waiting = [population for population in waiting if not finished(population)]
+        if waiting and not told:
+            say("waiting for runs that another process trains")
+            told = True
+        if waiting:
+            time.sleep(POLL)
+
+
 def figures_of(config: RunConfig) -> RunFigures:
     """What draws the figures of runs on this run's data set."""
     images = load(config.data.name, config.data_root, **config.data.options)
     return RunFigures(images, "test" if config.data.validation == "test" else "validation")
-
-
-def make_folder(folder: Path) -> None:
-    """Make it, with the folders above it.
-
-    Raises:
-        WriteError: the disk is full or read-only.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
 
 
 def in_words(error: BaseException) -> str:

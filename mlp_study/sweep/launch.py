@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import tracking
+from mlp_study.records.atomic import make_folder
 from mlp_study.sweep import slurm, summary
 from mlp_study.sweep.cost import REHEARSAL_SECONDS
-from mlp_study.sweep.executor import Executor, Keeping, make_folder
+from mlp_study.sweep.executor import Executor, Keeping
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
 from mlp_study.sweep.processes import ProcessesExecutor, default_workers, workers_for
 from mlp_study.sweep.progress import SweepProgress, wanted
 from mlp_study.sweep.returns import MemberReturn, RunFailed
-from mlp_study.sweep.store import Store, fixed_settings
-from mlp_study.sweep.sweep import sweep_folder, write_multirun
+from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
 
 if TYPE_CHECKING:

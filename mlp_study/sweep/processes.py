@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlp_study.records import tracking
 from mlp_study.sweep.executor import Executor, Keeping
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Population
@@ -124,3 +125,4 @@ def _begun(folder: Path, keeping: Keeping, retry_failed: bool, tell: Tell) -> It
             yield train
     finally:
         store.close()
+        tracking.wait()

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.records.atomic import write_file
@@ -21,6 +21,9 @@ from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.records.runs_table import flattened
 from mlp_study.sweep.claims import Claims
 from mlp_study.sweep.plan import Cell, Population
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 FORMAT = 1  # of sweep.json; a newer one is refused
 HEADER_BYTES = 100 * 10**6  # the largest header that safetensors allows
@@ -116,15 +119,11 @@ class Store:
         return False
 
     @contextlib.contextmanager
-    def claimed(self, cells: Iterable[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
+    def claimed(self, cells: Sequence[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
         """Those cells that are not finished and that no other process trains; inside the block no other gets them."""
-        with self.claims.locked():
-            waiting = [cell for cell in cells if not self.finished(cell.run_id, retry_failed)]
-            mine = set(self.claims.take([cell.run_id for cell in waiting]))
-        try:
-            yield [cell for cell in waiting if cell.run_id in mine]
-        finally:
-            self.claims.give_back(sorted(mine))
+        ids = [cell.run_id for cell in cells]
+        with self.claims.claimed(lambda: [i for i in ids if not self.finished(i, retry_failed)]) as mine:
+            yield [cell for cell in cells if cell.run_id in mine]
 
     def close(self) -> None:
         """Give back what is claimed."""
@@ -143,6 +142,23 @@ class Store:
                     f"choose another folder, or sweep over both ({key}={theirs[key]},{ours[key]})"
                 )
         return {key: value for key, value in theirs.items() if key in ours}
+
+
+def sweep_folder(master: DictConfig) -> Path:
+    """The sweep's folder: ``sweep_dir``, else Hydra's own."""
+    own = master.get("sweep_dir")
+    return Path(str(master.hydra.sweep.dir if own is None else own))
+
+
+def write_multirun(master: DictConfig, folder: Path) -> None:
+    """``multirun.yaml``: the sweep's own config, as Hydra's sweeper leaves it.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    from omegaconf import OmegaConf
+
+    write_file(folder / "multirun.yaml", OmegaConf.to_yaml(master))
 
 
 def asked_for(folder: Path) -> list[str]:

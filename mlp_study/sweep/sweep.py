@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlp_study.compose import with_variant
@@ -15,6 +14,7 @@ from mlp_study.sweep.callbacks import JobCallbacks
 from mlp_study.sweep.composer import Composer
 from mlp_study.sweep.grid import expand, read_axes
 from mlp_study.sweep.plan import composed
+from mlp_study.sweep.store import sweep_folder, write_multirun
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -131,22 +131,3 @@ def _cluster(slurm: Any) -> SlurmConfig:
 def is_training(task: TaskFunction | None, master: DictConfig) -> bool:
     """Whether the task is the project's own training, on the project's own config."""
     return bool(getattr(task, _MARK, False)) and set(GROUPS) <= set(map(str, master))
-
-
-def sweep_folder(master: DictConfig) -> Path:
-    """The sweep's folder: ``sweep_dir``, else Hydra's own."""
-    own = master.get("sweep_dir")
-    return Path(str(master.hydra.sweep.dir if own is None else own))
-
-
-def write_multirun(master: DictConfig, folder: Path) -> None:
-    """``multirun.yaml``: the sweep's own config, as Hydra's sweeper leaves it.
-
-    Raises:
-        WriteError: the disk is full or read-only.
-    """
-    from omegaconf import OmegaConf
-
-    from mlp_study.records.atomic import write_file
-
-    write_file(folder / "multirun.yaml", OmegaConf.to_yaml(master))

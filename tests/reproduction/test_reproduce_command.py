@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import logging
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +19,9 @@ import pytest
 from mlp_study.errors import ConfigError
 from mlp_study.reproduce import main
 from mlp_study.reproduction.command import request_of
+from mlp_study.reproduction.experiments import configs_of
+from mlp_study.reproduction.runs import batches, cells_of
+from tests.sweep.sweeps import ROOT
 
 VERDICTS = ("holds", "does not hold", "holds only with ")
 FILES = {"reproduction.md", "reproduction.csv", "reproduction.json"}
@@ -90,6 +99,67 @@ def test_one_source_is_reproduced_and_read_back(tmp_path: Path, capsys: pytest.C
     again = reproduced(tmp_path, *typed)
     assert again["trained_now"] == 0
     assert again["claims"] == first["claims"]
+
+
+def test_a_damaged_checkpoint_costs_its_training_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    typed = ("source=sixteen_units", "seeds=2", "trainer.max_epochs=1", "report=false")
+    request = request_of([f"folder={tmp_path}", "data=digits", "wandb.mode=disabled", *typed])
+    [source] = request.experiments
+    begun, _ = batches(cells_of(source, configs_of(source, request.overrides, request.seeds), tmp_path))
+    (tmp_path / "runs").mkdir()
+    for batch in begun:
+        batch.checkpoint.write_bytes(b"no checkpoint")
+    assert reproduced(tmp_path, *typed)["trained_now"] == 4
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sorted(line.split(" cannot be read")[0] for line in warnings) == sorted(
+        f"the checkpoint {batch.checkpoint}" for batch in begun
+    )
+    assert not list((tmp_path / "runs").glob("*checkpoint*"))
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process: two variants of two seeds, each variant by itself."""
+    typed = ("source=sixteen_units", "seeds=2", "trainer.max_epochs=50", "report=false")
+    command = [sys.executable, "-m", "mlp_study.reproduce", "data=digits", "wandb.mode=disabled", f"folder={folder}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, *typed], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # where it has ended, nothing happens
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("then", "here", "there"), [(signal.SIGCONT, 2, 2), (signal.SIGKILL, 0, 4)])
+def test_two_commands_on_one_folder_never_train_the_same_run(
+    tmp_path: Path, then: signal.Signals, here: int, there: int
+) -> None:
+    """The first is stopped amid its first population; when the other has trained the rest, it goes on or is killed."""
+    with started(tmp_path) as first:
+        while not list((tmp_path / "runs" / ".claims").glob("*.json")):
+            assert first.poll() is None
+            time.sleep(0.005)
+        time.sleep(0.1)  # it lets go of the lock, and trains for seconds
+        first.send_signal(signal.SIGSTOP)
+        with started(tmp_path) as other:
+            assert other.stderr is not None
+            assert any(line.startswith("waiting for runs that another process trains") for line in other.stderr)
+            before = {path: path.read_bytes() for path in tmp_path.rglob("result.json")}
+            assert len(before) == 2
+            first.send_signal(then)
+            said = {first: first.communicate()[1], other: other.communicate()[1]}
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(tmp_path.rglob("result.json"))) == 4
+    assert other.returncode == 0, said[other]
+    assert f"{there} runs trained, {4 - there} read back" in said[other]
+    if here:
+        assert first.returncode == 0, said[first]
+        assert f"{here} runs trained, {4 - here} read back" in said[first]
+    assert not list((tmp_path / "runs").glob(".checkpoint*"))
+    assert not list((tmp_path / "runs" / ".claims").glob("*.json"))
 
 
 @pytest.mark.slow

@@ -27,8 +27,8 @@ def cells(top: Path, seeds: int = 2, *, timed: bool = False, overrides: tuple[st
     return cells_of(found, made, top)
 
 
-def here(batches: Sequence[Batch], workers: int) -> None:
-    train_all(batches, workers, lambda _: None)
+def here(batches: Sequence[Batch], workers: int) -> int:
+    return train_all(batches, workers, lambda _: None)
 
 
 def test_variants_share_a_population_unless_their_time_is_their_own(tmp_path: Path) -> None:
@@ -72,8 +72,9 @@ def test_runs_are_trained_once(tmp_path: Path) -> None:
     assert train_missing(every, here) == 4
     before = [(cell.folder / RESULT).read_bytes() for cell in every]
 
-    def never(batches: Sequence[Batch], workers: int) -> None:
+    def never(batches: Sequence[Batch], workers: int) -> int:
         assert not batches, "a finished run is trained again"
+        return 0
 
     assert train_missing(every, never) == 0
     (every[1].folder / RESULT).write_text("{")  # damaged: as if it had never been
