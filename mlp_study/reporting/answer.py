@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlp_study.reporting.factors import EXPERIMENT, Row, described, mean_deviation, measured
+from mlp_study.means import mean_deviation
+from mlp_study.reporting.factors import EXPERIMENT, Row, described, measured
 from mlp_study.reporting.importance import Share
 
 NAMED = 2  # failing combinations that are named one by one

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mlp_study.means import half_width, mean_deviation
 from mlp_study.reporting.analysis import Analysis
-from mlp_study.reporting.factors import continuous, levels_of, mean_deviation, text
-from mlp_study.reporting.payload import DRAWN, quantiles, reached
+from mlp_study.reporting.factors import continuous, levels_of, text
+from mlp_study.reporting.payload import DRAWN, reached
 from mlp_study.reporting.pictures import Picture
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def _cell(values: Sequence[float], mark: str = "") -> Cell:
     from mlp_study.figures.study import Cell
 
     mean, deviation, n = mean_deviation(values)
-    half = quantiles(n)[-1] * deviation / math.sqrt(n) if n > 1 else math.nan
-    return Cell(mean, deviation, n, mark, half)
+    return Cell(mean, deviation, n, mark, half_width(deviation, n))
 
 
 def _mark(study: Analysis, members: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from mlp_study.means import mean_deviation
 from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE
 
 Row = Mapping[str, Any]
@@ -121,15 +122,6 @@ def measured(row: Row, key: str) -> float:
     """A finite number of a run, else NaN."""
     value = row.get(key)
     return float(value) if is_number(value) and math.isfinite(value) else math.nan
-
-
-def mean_deviation(values: Sequence[float]) -> tuple[float, float, int]:
-    """Mean, sample deviation (NaN of fewer than two) and number of the finite values."""
-    finite = [value for value in values if math.isfinite(value)]
-    n = len(finite)
-    mean = math.fsum(finite) / n if n else math.nan
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (n - 1)) if n > 1 else math.nan
-    return mean, deviation, n
 
 
 def mechanisms_of(
