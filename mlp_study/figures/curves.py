@@ -50,8 +50,8 @@ def learning_curves(
 
     groups = [("", curves)] if by is None else _split(curves, by)
     seeds = [_seeds(rows) for _, rows in groups]
-    # The second round through the colours has other markers.
-    looks = [(COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i in range(len(groups))]
+    rounds = [divmod(i, len(COLOURS)) for i in range(len(groups))]  # the second through the colours has other markers
+    looks = [(COLOURS[place], MARKERS[(place + again) % len(MARKERS)]) for again, place in rounds]
     names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
     width = PANEL * len(metrics)
     rows = -(-len(names) // entries_across(names, width)) if names else 0

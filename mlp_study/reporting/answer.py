@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlp_study.means import mean_deviation
-from mlp_study.reporting.factors import EXPERIMENT, Row, described, measured
+from mlp_study.reporting.factors import EXPERIMENT, METRIC, Row, described, measured
 from mlp_study.reporting.importance import Share
 
 NAMED = 2  # failing combinations that are named one by one
-METRIC = "test/accuracy"
 PARTLY = "holds in some cases only"  # the table of claims says in which
 
 

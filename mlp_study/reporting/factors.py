@@ -15,6 +15,7 @@ SEEDS = ("seed", "data.split_seed")  # repeat a run, they are no factor of it
 EXPERIMENT = ("experiment", "experiment.variant")
 FIRST = ("folders", "activation", "data.scale")
 SHARED = ("data.scale", "experiment.", "model.")  # settings of their own, not options of a choice
+METRIC = "test/accuracy"  # by which combinations are told apart
 BLOWN_UP = 100.0  # of a training loss; chance costs ln C, and clipped probabilities 16.1 at most
 FAILED = 0.5  # of the best combination's accuracy: a run below it has failed
 
@@ -134,7 +135,7 @@ def mechanisms_of(
     """
     best: dict[str, float] = {}
     for members in groups.values():
-        mean = mean_deviation([measured(rows[i], "test/accuracy") for i in members])[0]
+        mean = mean_deviation([measured(rows[i], METRIC) for i in members])[0]
         name = str(rows[members[0]].get("data"))
         best[name] = max(best.get(name, 0.0), 0.0 if math.isnan(mean) else mean)
     return [_mechanism(row, best[str(row.get("data"))], still) for row, still in zip(rows, falling, strict=True)]
@@ -142,7 +143,7 @@ def mechanisms_of(
 
 def _mechanism(row: Row, best: float, falling: bool) -> str | None:
     ended = {"diverged": "diverged", "failed": "error"}.get(str(row["outcome"]))
-    accuracy = measured(row, "test/accuracy")
+    accuracy = measured(row, METRIC)
     if ended or (not math.isnan(accuracy) and accuracy >= FAILED * best):
         return ended
     marks = {
