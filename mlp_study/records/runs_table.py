@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +109,9 @@ def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> flattened({"optimizer": {"name": "sgd", "lr": 0.1}, "model": {"widths": [128, 64]}, "seed": 0})
     {'optimizer': 'sgd', 'optimizer.lr': 0.1, 'model.widths': '[128,64]', 'seed': 0}
     """
+    from mlp_study.config import indifferent_settings
+
+    indifferent = indifferent_settings()
     row: dict[str, Any] = {}
     for section, values in config.items():
         if section == "experiment":  # whatever else it holds describes the source, not the run
@@ -126,21 +127,7 @@ def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
             row.update(named | {f"{section}.{key}": value for key, value in values.items() if key != "name"})
         else:
             row[section] = values
-    kept = {key: value for key, value in row.items() if key not in _indifferent()}
+    kept = {key: value for key, value in row.items() if key not in indifferent}
     return {
         key: str(value).replace(" ", "") if isinstance(value, list | dict) else value for key, value in kept.items()
     }
-
-
-@lru_cache(maxsize=1)
-def _indifferent() -> frozenset[str]:
-    """The settings that cannot change a result, such as ``trainer.threads``."""
-    from mlp_study.config import SECTIONS, DataConfig, RunConfig
-
-    sections = {"": RunConfig, "data.": DataConfig, **{f"{name}.": section for name, section in SECTIONS.items()}}
-    return frozenset(
-        prefix + f.name
-        for prefix, section in sections.items()
-        for f in dataclasses.fields(section)
-        if not f.metadata.get("result", True) and f.name != "experiment"
-    )
