@@ -259,6 +259,8 @@ SECTIONS: Mapping[str, Any] = {
     "probes": ProbesConfig,
     "wandb": WandbConfig,
 }
+# What stands before a setting's name, and the dataclass that holds it, in the order of `--help`.
+PREFIXES: Mapping[str, Any] = {"data.": DataConfig, **{f"{n}.": s for n, s in SECTIONS.items()}, "": RunConfig}
 
 
 def data_root(root: str | None) -> Path:
@@ -365,6 +367,13 @@ def default_settings() -> dict[str, Any]:
 
 def described_settings() -> Iterator[tuple[str, Option]]:
     """Every setting's dotted key and its option, for `--help`."""
-    for prefix, section in {"data.": DataConfig, **{f"{n}.": s for n, s in SECTIONS.items()}, "": RunConfig}.items():
+    for prefix, section in PREFIXES.items():
         for name, f in _settings(section).items():
             yield prefix + name, f.metadata["option"]
+
+
+@cache
+def indifferent_settings() -> frozenset[str]:
+    """The dotted keys of the settings that cannot change a result, such as ``trainer.threads``."""
+    fields = ((prefix + f.name, f) for prefix, section in PREFIXES.items() for f in dataclasses.fields(section))
+    return frozenset(key for key, f in fields if not f.metadata.get("result", True) and key != "experiment")

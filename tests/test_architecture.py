@@ -33,7 +33,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("settings",),
     ("factors",),
     ("signals",),
-    ("errors", "conf", "randomness", "lightning", "workers"),
+    ("errors", "conf", "randomness", "lightning", "means", "workers"),
     ("imports",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -158,7 +158,7 @@ LIGHT = [
     name
     for name in SOURCES
     if name in {"mlp_study", "mlp_study.config", "mlp_study.cli", "mlp_study.train", "hydra_plugins.mlp_study"}
-    or room_of(name) in {"factors", "errors", "signals"}
+    or room_of(name) in {"factors", "errors", "means", "signals"}
 ]
 
 

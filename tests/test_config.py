@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlp_study import config as config_module
 from mlp_study.compose import compose, experiment, sweeper_of, with_variant, yaml_choices
-from mlp_study.config import GROUPS, SECTIONS, RunConfig, described_settings
+from mlp_study.config import GROUPS, SECTIONS, RunConfig, described_settings, indifferent_settings
 from mlp_study.errors import ConfigError, StudyError
 from mlp_study.factors.table import Option
 from tests.small_runs import config
@@ -92,6 +92,16 @@ def test_what_only_watches_or_places_a_run_is_no_part_of_its_identity() -> None:
         *("wandb.mode", "wandb.project", "wandb.entity", "wandb.group", "wandb.tags"),
         *("resume", "save", "sweep_dir", "dry_run", "retry_failed", "max_memory", "max_members", "report", "shard"),
     }
+
+
+def test_settings_that_change_no_result_are_known_by_their_keys() -> None:
+    found = indifferent_settings()
+    assert (
+        {"trainer.threads", "data.root", "wandb.mode", "probes.ends", "save"}
+        <= found
+        <= {key for key, _ in described_settings()}
+    )
+    assert not found & {"seed", "experiment", "data.scale", "trainer.precision"}
 
 
 @pytest.mark.parametrize("kind", GROUPS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.figures.style import COLOURS, LINE, MARKERS, Sheet, entries_across, plain
+from mlp_study.means import grouped, half_widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +50,8 @@ def learning_curves(
 
     groups = [("", curves)] if by is None else _split(curves, by)
     seeds = [_seeds(rows) for _, rows in groups]
-    # The second round through the colours has other markers.
-    looks = [(COLOURS[i % 7], MARKERS[(i + i // 7) % 7]) for i in range(len(groups))]
+    rounds = [divmod(i, len(COLOURS)) for i in range(len(groups))]  # the second through the colours has other markers
+    looks = [(COLOURS[place], MARKERS[(place + again) % len(MARKERS)]) for again, place in rounds]
     names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
     width = PANEL * len(metrics)
     rows = -(-len(names) // entries_across(names, width)) if names else 0
@@ -161,22 +161,16 @@ def limits(metric: str) -> tuple[float, float]:
 def mean_and_interval(rows: Rows, name: str) -> tuple[Any, Any, Any, bool]:
     """Epochs, mean over runs, half of its 95 % interval, and whether a value was lost to a loss that is not finite.
 
-    The interval is t(0.975, n - 1) * s / sqrt(n) with the sample deviation s of the n finite values; 0 for n = 1. A
-    value that was not measured in an epoch (NaN beside a finite training loss) is not lost.
+    The interval is t(0.975, n - 1) * s / sqrt(n) with the sample deviation s of the n finite values; NaN for n = 1.
+    A value that was not measured in an epoch (NaN beside a finite training loss) is not lost.
     """
     import numpy as np
 
     values, loss = _column(rows, name), _column(rows, "train/loss")
     finite = np.isfinite(values)
-    epochs, place, count = np.unique(_column(rows, "epoch")[finite], return_inverse=True, return_counts=True)
-    mean = np.bincount(place, values[finite], len(epochs)) / count
-    half = np.zeros(len(epochs))
-    if (count > 1).any():
-        stdtrit = importlib.import_module("scipy.special").stdtrit  # comes with scikit-learn, without type stubs
-        squares = np.bincount(place, (values[finite] - mean[place]) ** 2, len(epochs))
-        freedom = np.maximum(count - 1, 1)
-        half = stdtrit(freedom, 0.975) * np.sqrt(squares / freedom / count)
-    return epochs, mean, half, bool((~finite & (~np.isnan(values) | ~np.isfinite(loss))).any())
+    epochs, place = np.unique(_column(rows, "epoch")[finite], return_inverse=True)
+    mean, deviation, n = grouped(values[finite], place, len(epochs))
+    return epochs, mean, half_widths(deviation, n), bool((~finite & (~np.isnan(values) | ~np.isfinite(loss))).any())
 
 
 def _scale(axes: Axes, metric: str, limit: float) -> None:

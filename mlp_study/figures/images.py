@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 BAR = "#FFB27A"  # WRONG, lighter: black text on it has a contrast of 11 to 1
-ACROSS = 12  # images in a row of the prediction grid: 96 are 8 rows
+GRID = 96  # test images in the prediction grid, as the source `sixteen_units` shows them
+ACROSS = 12  # of them in a row
 
 
 def first_layer_weights(weight_OI: Array, height: int, width: int, title: str = "") -> Figure:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.figures.curves import learning_curves
-from mlp_study.figures.images import first_layer_weights, prediction_grid
+from mlp_study.figures.images import GRID, first_layer_weights, prediction_grid
 from mlp_study.figures.style import save_png
 from mlp_study.imports import uncollected
 from mlp_study.records.companion import Companion, Message, giving_way, serve_with
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_STARTS = 3  # processes that keep ending are not started again
 AT_A_TIME = 3  # figures: two cores are then busy until the last of a run's is drawn
-SHOWN = 96  # test images in the prediction grid, as the source `sixteen_units` shows them
 
 
 class Painter:
@@ -106,8 +105,8 @@ class RunFigures:
     def __init__(self, images: ImageSet, validation: str = "validation") -> None:
         self._size = {"height": images.height, "width": images.width}
         self._shown = {
-            "images_NI": images.test_images_NI[:SHOWN].numpy(),
-            "labels_N": images.test_labels_N[:SHOWN].numpy(),
+            "images_NI": images.test_images_NI[:GRID].numpy(),
+            "labels_N": images.test_labels_N[:GRID].numpy(),
             "classes": images.classes,
         }
         self._validation = validation
@@ -128,7 +127,7 @@ class RunFigures:
         """A future of the PNGs by name; it holds the error if one could not be drawn."""
         asked: dict[str, dict[str, Any]] = {}
         if predictions_N is not None:  # the slowest one first
-            asked["predictions"] = {"predictions_N": predictions_N[:SHOWN].numpy(), **self._shown, **self._size}
+            asked["predictions"] = {"predictions_N": predictions_N[:GRID].numpy(), **self._shown, **self._size}
         if weight_OI is not None:
             asked["weights"] = {"weight_OI": weight_OI.float().numpy(), **self._size}
         asked["curves"] = {"curves": list(curves), "validation": self._validation}

@@ -163,7 +163,7 @@ class Recorder(Listener):
 
 
 def title_of(config: RunConfig) -> str:
-    """A run in a few words, for figures and W&B."""
+    """A run in a few words, above its figures; its W&B run and the terminal name the seed, too."""
     return f"{config.data.name}, {config.activation.name}, scale {config.data.scale}, {config.optimizer.name}"
 
 

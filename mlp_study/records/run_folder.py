@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of result.json; a reader refuses newer ones
 RESULT, CURVES, MODEL = "result.json", "curves.csv", "model.safetensors"
 CURVE_COLUMNS = ("epoch", "step", "seconds", "train/loss", "train/accuracy", "val/loss", "val/accuracy")
+WHOLE = ("epoch", "step")  # columns of whole numbers
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -155,19 +157,41 @@ def write_curves(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows of ``curves.csv``, without what was not measured; none if there is no such file.
+    """The rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
 
     Raises:
         DataError: the file is damaged.
     """
     path = folder / CURVES
-    if not path.exists():
-        return []
+    return _rows_of(read_columns(folder)) if path.exists() and path.stat().st_size else []  # emptied by a power cut
+
+
+def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Row]:
+    lines = zip(*columns.values(), strict=True)
+    return [{name: v for name, v in zip(columns, line, strict=True) if v is not None} for line in lines]
+
+
+def read_columns(folder: Path) -> dict[str, list[float | None]]:
+    """The columns of ``curves.csv`` by their names, one number an epoch; None where nothing was measured.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = folder / CURVES
     try:
-        rows = csv.DictReader(io.StringIO(path.read_text()))
-        return [{key: int(v) if key in ("epoch", "step") else float(v) for key, v in row.items() if v} for row in rows]
-    except (OSError, ValueError, TypeError) as error:
+        lines = [line for line in csv.reader(io.StringIO(path.read_text())) if line]
+        if not lines or "epoch" not in lines[0]:
+            raise ValueError("it has no column epoch")
+        if max(map(len, lines)) > len(lines[0]):
+            raise ValueError("a line has more values than there are columns")
+        columns = zip_longest(*lines, fillvalue="")
+        return {name: _numbers(texts, int if name in WHOLE else float) for name, *texts in columns}
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _numbers(texts: Sequence[str], kind: type[int] | type[float]) -> list[float | None]:
+    return [kind(text) if text else None for text in texts] if "" in texts else list(map(kind, texts))
 
 
 def load_curves(folder: Path | str) -> pd.DataFrame:
@@ -181,11 +205,8 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
     path = Path(folder) / CURVES
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    rows = read_rows(Path(folder))  # not pandas' reader: its default rounds in some versions
-    columns = path.read_text().split("\n", 1)[0].split(",")
-    if columns[0] != "epoch":
-        raise DataError(f"{path} cannot be read: its first column is {columns[0]!r} and not 'epoch'")
-    return pd.DataFrame(rows, columns=columns)
+    columns = read_columns(Path(folder))  # not pandas' reader: its default rounds in some versions
+    return pd.DataFrame(_rows_of(columns), columns=list(columns))
 
 
 def model_bytes(result: MemberResult) -> bytes:

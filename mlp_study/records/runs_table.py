@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import os
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,26 +32,40 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     Raises:
         DataError: ``folder`` does not exist.
     """
-    import pandas as pd
-
     top = Path(folder)
     if not top.is_dir():
         raise DataError(f"{top} is not a folder; it takes the folder of a run or of a sweep")
-    rows, damaged, unfinished = [], [], []
+    damaged: list[str] = []
+    unfinished: list[str] = []
+    table = framed([row for row, _ in finished_runs(top, damaged, unfinished)])
+    table.attrs.update(damaged=damaged, unfinished=unfinished)
+    return table
+
+
+def framed(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a data frame: columns as the first run has them, then what only others have, the folder last."""
+    import pandas as pd
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = pd.DataFrame.from_records(rows, columns=[*(name for name in names if name != "folder"), "folder"])
+    for name in table.columns:
+        if table[name].dtype == object and len({type(value) for value in table[name]} & {str, bool, int, float}) > 1:
+            table[name] = table[name].map(lambda value: value if value is None else str(value))
+    return table
+
+
+def finished_runs(
+    top: Path, damaged: list[str], unfinished: list[str]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Row and record of each finished run at or below ``top``; a line for each damaged one, and the other folders."""
     for place, finished in run_folders(top):
         if not finished:
             unfinished.append(str(place))
             continue
         try:
-            rows.append(row_of(read_json(place / RESULT), place))
-        except (DataError, AttributeError, KeyError, TypeError) as error:
-            damaged.append(str(error) if isinstance(error, DataError) else f"{place / RESULT} is no result of a run")
-    table = pd.DataFrame.from_records(rows, columns=_in_order(rows))
-    for name in table.columns:
-        if len({type(value) for value in table[name]} & {str, bool, int, float}) > 1 and table[name].dtype == object:
-            table[name] = table[name].map(lambda value: value if value is None else str(value))
-    table.attrs.update(damaged=damaged, unfinished=unfinished)
-    return table
+            yield read_run(place)
+        except DataError as error:
+            damaged.append(str(error))
 
 
 def run_folders(top: Path) -> Iterator[tuple[Path, bool]]:
@@ -63,6 +76,21 @@ def run_folders(top: Path) -> Iterator[tuple[Path, bool]]:
             yield Path(place), RESULT in files
         else:
             inside[:] = sorted(name for name in inside if name not in SKIPPED and not name.startswith("."))
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A finished run's line of the table, and the record that it is made from.
+
+    Raises:
+        DataError: the record is damaged, no result of a run, or of a newer version; the message names the file.
+    """
+    result = read_json(folder / RESULT)
+    try:
+        row = row_of(result, folder)
+        float(row.get("test/accuracy", math.nan)), str(row["outcome"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / RESULT} is no result of a run") from error
+    return row, result
 
 
 def row_of(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -81,6 +109,9 @@ def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> flattened({"optimizer": {"name": "sgd", "lr": 0.1}, "model": {"widths": [128, 64]}, "seed": 0})
     {'optimizer': 'sgd', 'optimizer.lr': 0.1, 'model.widths': '[128,64]', 'seed': 0}
     """
+    from mlp_study.config import indifferent_settings
+
+    indifferent = indifferent_settings()
     row: dict[str, Any] = {}
     for section, values in config.items():
         if section == "experiment":  # whatever else it holds describes the source, not the run
@@ -96,27 +127,7 @@ def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
             row.update(named | {f"{section}.{key}": value for key, value in values.items() if key != "name"})
         else:
             row[section] = values
-    kept = {key: value for key, value in row.items() if key not in _indifferent()}
+    kept = {key: value for key, value in row.items() if key not in indifferent}
     return {
         key: str(value).replace(" ", "") if isinstance(value, list | dict) else value for key, value in kept.items()
     }
-
-
-@lru_cache(maxsize=1)
-def _indifferent() -> frozenset[str]:
-    """The settings that cannot change a result, such as ``trainer.threads``."""
-    from mlp_study.config import SECTIONS, DataConfig, RunConfig
-
-    sections = {"": RunConfig, "data.": DataConfig, **{f"{name}.": section for name, section in SECTIONS.items()}}
-    return frozenset(
-        prefix + f.name
-        for prefix, section in sections.items()
-        for f in dataclasses.fields(section)
-        if not f.metadata.get("result", True) and f.name != "experiment"
-    )
-
-
-def _in_order(rows: list[dict[str, Any]]) -> list[str]:
-    """All columns: as the first run has them, then what only others have, the folder last."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [name for name in names if name != "folder"] + ["folder"]

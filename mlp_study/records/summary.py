@@ -37,7 +37,7 @@ def summary_lines(result: MemberResult, folder: Path, wandb_run: TrackedRun | No
     units = [
         f"{what} {100 * final[name]:.0f} %"
         for name, what in (("dead", "dead"), ("saturated", "saturated"))
-        if final.get(name, math.nan) == final.get(name)
+        if not math.isnan(final.get(name, math.nan))
     ]
     if units:
         lines.append(("hidden units at the end", ", ".join(units)))

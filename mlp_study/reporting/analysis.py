@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.reporting.answer import answer, claims_answer
 from mlp_study.reporting.comparing import comparison_answer
-from mlp_study.reporting.factors import factors_of, groups_of, measured, mechanisms_of
+from mlp_study.reporting.factors import METRIC, factors_of, groups_of, measured, mechanisms_of
 from mlp_study.reporting.importance import Share, decomposition
 from mlp_study.reporting.reading import CURVE_METRICS, Study, read_curves
 from mlp_study.reporting.search import search_answer
@@ -16,7 +16,7 @@ from mlp_study.reporting.search import search_answer
 if TYPE_CHECKING:
     import numpy as np
 
-EXPLAINED = ("test/accuracy", "val/accuracy", "test/loss", "epochs")
+EXPLAINED = (METRIC, "val/accuracy", "test/loss", "epochs")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def analysed(study: Study) -> Analysis:
             own_factors,
             groups_of(own, own_factors),
             [mechanisms[i] for i in chosen],
-            shares.get("test/accuracy", []),
+            shares.get(METRIC, []),
             searched=study.search is not None,
         )
     if not rows and study.damaged:

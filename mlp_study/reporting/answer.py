@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlp_study.reporting.factors import EXPERIMENT, Row, described, mean_deviation, measured
+from mlp_study.means import mean_deviation
+from mlp_study.reporting.factors import EXPERIMENT, METRIC, Row, described, measured
 from mlp_study.reporting.importance import Share
 
 NAMED = 2  # failing combinations that are named one by one
-METRIC = "test/accuracy"
 CHANCE = 0.05  # a share that chance alone makes as large more often is not named
 PARTLY = "holds in some cases only"  # the table of claims says in which
 

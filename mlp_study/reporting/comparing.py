@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlp_study.reporting.answer import METRIC, level
-from mlp_study.reporting.factors import EXPERIMENT, SEEDS, described, mean_deviation, measured, text
+from mlp_study.means import mean_deviation
+from mlp_study.reporting.answer import level
+from mlp_study.reporting.factors import EXPERIMENT, METRIC, SEEDS, described, measured, text
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis

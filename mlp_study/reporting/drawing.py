@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mlp_study.figures.style import COLOURS
+from mlp_study.means import half_width, mean_deviation
 from mlp_study.reporting.analysis import Analysis
-from mlp_study.reporting.factors import continuous, levels_of, mean_deviation, text
-from mlp_study.reporting.payload import DRAWN, quantiles, reached
+from mlp_study.reporting.factors import METRIC, continuous, levels_of, text
+from mlp_study.reporting.payload import DRAWN, reached
 from mlp_study.reporting.pictures import Picture
 
 if TYPE_CHECKING:
@@ -18,10 +20,8 @@ if TYPE_CHECKING:
 
     from mlp_study.figures.study import Cell
 
-SHOWN_GROUPS = 7  # colours that can be told apart
 MOST_LEVELS = 24  # of a map's factor
 TIME = 0.8  # validation accuracy to be reached
-METRIC = "test/accuracy"
 NAME = "test accuracy (share of images)"
 MOST_PHASES = 4  # phase diagrams, one an activation
 PREFIX = "study_"  # of the files
@@ -97,8 +97,7 @@ def _cell(values: Sequence[float], mark: str = "") -> Cell:
     from mlp_study.figures.study import Cell
 
     mean, deviation, n = mean_deviation(values)
-    half = quantiles(n)[-1] * deviation / math.sqrt(n) if n > 1 else math.nan
-    return Cell(mean, deviation, n, mark, half)
+    return Cell(mean, deviation, n, mark, half_width(deviation, n))
 
 
 def _mark(study: Analysis, members: Sequence[int]) -> str:
@@ -123,7 +122,7 @@ def curve_table(study: Analysis) -> pd.DataFrame:
 
     level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
     order = sorted(study.groups, key=lambda group: -math.inf if math.isnan(level[group]) else -level[group])
-    places = np.unique(np.linspace(0, len(order) - 1, min(SHOWN_GROUPS, len(order))).round().astype(int))
+    places = np.unique(np.linspace(0, len(order) - 1, min(len(COLOURS), len(order))).round().astype(int))
     groups = [order[place] for place in places]
     shown = [(group, study.curves[i][:, : len(DRAWN)]) for group in groups for i in study.groups[group]]
     whole = pd.DataFrame(np.concatenate([curve for _, curve in shown]), columns=list(DRAWN))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from mlp_study.means import mean_deviation
 from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE
 
 Row = Mapping[str, Any]
@@ -14,6 +15,7 @@ SEEDS = ("seed", "data.split_seed")  # repeat a run, they are no factor of it
 EXPERIMENT = ("experiment", "experiment.variant")
 FIRST = ("folders", "activation", "data.scale")
 SHARED = ("data.scale", "experiment.", "model.")  # settings of their own, not options of a choice
+METRIC = "test/accuracy"  # by which combinations are told apart
 BLOWN_UP = 100.0  # of a training loss; chance costs ln C, and clipped probabilities 16.1 at most
 FAILED = 0.5  # of the best combination's accuracy: a run below it has failed
 
@@ -122,15 +124,6 @@ def measured(row: Row, key: str) -> float:
     return float(value) if is_number(value) and math.isfinite(value) else math.nan
 
 
-def mean_deviation(values: Sequence[float]) -> tuple[float, float, int]:
-    """Mean, sample deviation (NaN of fewer than two) and number of the finite values."""
-    finite = [value for value in values if math.isfinite(value)]
-    n = len(finite)
-    mean = math.fsum(finite) / n if n else math.nan
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (n - 1)) if n > 1 else math.nan
-    return mean, deviation, n
-
-
 def mechanisms_of(
     rows: Sequence[Row], groups: Mapping[tuple[str, ...], Sequence[int]], falling: Sequence[bool]
 ) -> list[str | None]:
@@ -141,7 +134,7 @@ def mechanisms_of(
     """
     best: dict[str, float] = {}
     for members in groups.values():
-        mean = mean_deviation([measured(rows[i], "test/accuracy") for i in members])[0]
+        mean = mean_deviation([measured(rows[i], METRIC) for i in members])[0]
         name = str(rows[members[0]].get("data"))
         best[name] = max(best.get(name, 0.0), 0.0 if math.isnan(mean) else mean)
     return [_mechanism(row, best[str(row.get("data"))], still) for row, still in zip(rows, falling, strict=True)]
@@ -149,7 +142,7 @@ def mechanisms_of(
 
 def _mechanism(row: Row, best: float, falling: bool) -> str | None:
     ended = {"diverged": "diverged", "failed": "error"}.get(str(row["outcome"]))
-    accuracy = measured(row, "test/accuracy")
+    accuracy = measured(row, METRIC)
     if ended or (not math.isnan(accuracy) and accuracy >= FAILED * best):
         return ended
     marks = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import StudyError
+from mlp_study.figures.images import GRID
 from mlp_study.reporting.pictures import Picture
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet
     from mlp_study.records.run_folder import Run
 
-SHOWN = 96  # test images, as the source `sixteen_units` shows them
 MISTAKES = 36
 PROBED, BINS = 1000, 60
 
@@ -172,7 +172,7 @@ def _pictures(model: nn.Sequential, images: ImageSet, predicted_N: Tensor, sure_
         )
         return prediction_grid(pixels_NI, own, said, images.classes, high, wide, which=which)
 
-    first = torch.arange(min(SHOWN, len(labels_N)))
+    first = torch.arange(min(GRID, len(labels_N)))
     wrong = int((labels_N[first] != predicted_N[first]).sum())
     total = int((labels_N != predicted_N).sum())
     drawn = [

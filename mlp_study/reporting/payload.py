@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlp_study.figures.curves import loss_limit
+from mlp_study.means import grouped, half_widths, t_quantile
 from mlp_study.reporting.factors import MECHANISMS, continuous, is_number, levels_of, text
 from mlp_study.reporting.importance import Share
 from mlp_study.reporting.reading import CURVE_METRICS
@@ -57,7 +58,7 @@ def payload(study: Analysis, page: Path) -> dict[str, Any]:
         "times": {str(target): reached(study.curves, target) for target in TARGETS},
         "importance": {name: _shares(found) for name, found in study.shares.items()},
         "mechanisms": {name: list(about) for name, about in MECHANISMS.items()},
-        "t": [short(float(q)) for q in quantiles(min(largest, 200))],
+        "t": [short(t_quantile(n - 1)) for n in range(2, min(largest, 200) + 1)],
         "search": search_payload(found, lambda folder: link(folder, page)) if (found := study.study.search) else None,
         "data": None if study.study.kind == "comparison" else study.main_data,
     }
@@ -96,14 +97,6 @@ def link(folder: Path, page: Path) -> str:
         return place.as_uri() + "/"
 
 
-def quantiles(largest: int) -> list[float]:
-    """t(0.975, n - 1) for n = 2 up to ``largest``: what an interval over n seeds is made with."""
-    import importlib
-
-    stdtrit = importlib.import_module("scipy.special").stdtrit
-    return [float(stdtrit(n - 1, 0.975)) for n in range(2, largest + 1)]
-
-
 def curves(values: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Mean and half of the 95 % interval of every group and metric, at up to 200 epochs.
 
@@ -122,37 +115,18 @@ def curves(values: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any
     room = NUMBERS // max(1, len(groups) * len(DRAWN) * (1 + several))
     kept = np.unique(np.linspace(0, epochs - 1, min(epochs, max(12, min(200, room)))).round().astype(int))
     parts: dict[str, Any] = {}
-    t = np.array([math.nan, *quantiles(max((len(m) for m in groups), default=1))])
-    for place, name in enumerate(DRAWN):
-        mean, half = _averaged(values[:, kept, place], groups, t)
-        if np.isfinite(mean).any():
-            parts[name] = {"mean": shortened(mean), "half": shortened(half) if np.isfinite(half).any() else None}
-    place = DRAWN.index("train/loss")
-    first = _averaged(values[:, :1, place], groups, t)[0][:, 0].tolist() if epochs else []
-    limit = short(loss_limit(first))  # JSON has no infinity: None
-    return {"epochs": [int(i) + 1 for i in kept], "of": epochs, "parts": parts, "loss_limit": limit}
-
-
-def _averaged(values: np.ndarray, groups: Sequence[Sequence[int]], t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[group, epoch] mean over the finite values and half of its interval; NaN for fewer than one, or two, of them."""
-    import numpy as np
-
     group_of = np.zeros(len(values), dtype=int)
     for place, members in enumerate(groups):
         group_of[list(members)] = place
-    finite = np.isfinite(values)
-
-    def summed(what: np.ndarray) -> np.ndarray:
-        total = np.zeros((len(groups), values.shape[1]))
-        np.add.at(total, group_of, what)
-        return total
-
-    count = summed(finite.astype(float))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(count > 0, summed(np.where(finite, values, 0.0)) / count, np.nan)
-        away = np.where(finite, values, 0.0) - np.where(finite, mean[group_of], 0.0)
-        half = t[np.maximum(count - 1, 0).astype(int)] * np.sqrt(summed(away**2) / (count - 1) / count)
-    return mean, np.where(count > 1, half, np.nan)
+    for place, name in enumerate(DRAWN):
+        mean, deviation, n = grouped(values[:, kept, place], group_of, len(groups))
+        half = half_widths(deviation, n)
+        if np.isfinite(mean).any():
+            parts[name] = {"mean": shortened(mean), "half": shortened(half) if np.isfinite(half).any() else None}
+    place = DRAWN.index("train/loss")
+    first = grouped(values[:, 0, place], group_of, len(groups))[0].tolist() if epochs else []
+    limit = short(loss_limit(first))  # JSON has no infinity: None
+    return {"epochs": [int(i) + 1 for i in kept], "of": epochs, "parts": parts, "loss_limit": limit}
 
 
 def reached(values: np.ndarray, target: float) -> list[int | None]:

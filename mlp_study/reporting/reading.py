@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
-from mlp_study.records.run_folder import CURVES, RESULT, read_json
-from mlp_study.records.runs_table import flattened, row_of, run_folders
+from mlp_study.records.run_folder import CURVES, RESULT, read_columns
+from mlp_study.records.runs_table import finished_runs, flattened
 from mlp_study.reporting.search import SearchRecord, read_search
 
 if TYPE_CHECKING:
@@ -83,7 +80,7 @@ def read_study(folders: Sequence[Path]) -> Study:
     for top in folders:
         if not top.is_dir():
             raise DataError(f"{top} is not a folder; report takes the folder of a run, of a sweep or of reproduce")
-        for row, result in _finished(top, study):
+        for row, result in finished_runs(top, study.damaged, study.unfinished):
             study.rows.append({**row, "folders": names[top]} if several else row)
             study.settings |= dict.fromkeys(flattened(result["config"]))
             results.append(result)
@@ -101,22 +98,6 @@ def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
     """Folders as seen from the one that they share."""
     shared = os.path.commonpath([folder.resolve().parent for folder in folders])
     return {folder: Path(os.path.relpath(folder.resolve(), shared)).as_posix() for folder in folders}
-
-
-def _finished(top: Path, study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for place, finished in run_folders(top):
-        if not finished:
-            study.unfinished.append(str(place))
-            continue
-        try:
-            result = read_json(place / RESULT)
-            row = row_of(result, place)
-            float(row.get("test/accuracy", math.nan)), str(row["outcome"])
-        except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
-            plain = isinstance(error, DataError)
-            study.damaged.append(str(error) if plain else f"{place / RESULT} is no result of a run")
-        else:
-            yield row, result
 
 
 def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
@@ -183,23 +164,19 @@ def read_curves(study: Study) -> np.ndarray:
     """
     import numpy as np
 
-    found = [_curve(Path(row["folder"]), study) for row in study.rows]
-    epochs = max((len(rows) for rows in found), default=0)
+    found = [_columns(Path(row["folder"]), study) for row in study.rows]
+    epochs = max((len(columns["epoch"]) for columns in found if columns), default=0)
     curves = np.full((len(found), epochs, len(CURVE_METRICS)), np.nan, dtype=np.float32 if epochs > 500 else float)
-    for k, rows in enumerate(found):
-        if rows:
-            curves[k, : len(rows)] = rows
+    for k, columns in enumerate(found):
+        for place, name in enumerate(CURVE_METRICS):
+            if name in columns:
+                curves[k, : len(columns[name]), place] = columns[name]
     return curves
 
 
-def _curve(folder: Path, study: Study) -> list[list[float]]:
-    path = folder / CURVES
+def _columns(folder: Path, study: Study) -> dict[str, list[float | None]]:
     try:
-        head, *body = csv.reader(io.StringIO(path.read_text()))
-        if "epoch" not in head:
-            raise ValueError("it has no column epoch")
-        places = [head.index(name) if name in head else -1 for name in CURVE_METRICS]
-        return [[float(line[i]) if i >= 0 and line[i] else math.nan for i in places] for line in body if line]
-    except (OSError, ValueError, IndexError) as error:
-        study.damaged.append(f"{path} cannot be read: {error}")
-        return []
+        return read_columns(folder)
+    except DataError as error:
+        study.damaged.append(str(error))
+        return {}

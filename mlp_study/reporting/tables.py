@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.means import grouped, mean_deviation
 from mlp_study.records.atomic import write_file
-from mlp_study.reporting.factors import mean_deviation
 from mlp_study.reporting.payload import DRAWN, METRICS, TARGETS, reached
 
 if TYPE_CHECKING:
@@ -87,15 +87,9 @@ def _epochs(study: Analysis) -> Iterable[list[Any]]:
 
     for group, members in study.groups.items():
         own = study.curves[members][:, :, : len(DRAWN)]
-        finite = np.isfinite(own)
-        n = finite.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(finite, own, 0).sum(axis=0) / n
-            deviation = np.sqrt((np.where(finite, own - mean, 0) ** 2).sum(axis=0) / (n - 1))
+        mean, deviation, n = (found[0] for found in grouped(own, np.zeros(len(own), dtype=int), 1))
         for e in np.flatnonzero(n.any(axis=1)):
-            numbers = zip(
-                mean[e].tolist(), np.where(n[e] > 1, deviation[e], np.nan).tolist(), n[e].tolist(), strict=True
-            )
+            numbers = zip(mean[e].tolist(), deviation[e].tolist(), n[e].tolist(), strict=True)
             yield [*group, int(e) + 1, *(value for triple in numbers for value in triple)]
 
 

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlp_study.probes.gradient_check import TOLERANCE
+from mlp_study.probes.verdict import UNSTABLE
 from mlp_study.reproduction.experiments import Claim, Experiment
+from mlp_study.reproduction.measures import GRADIENT
 from mlp_study.reproduction.runs import Done
 from mlp_study.reproduction.statistics import Estimate, difference, estimate
 
@@ -136,9 +139,9 @@ class Sign:
 
 
 SIGNS = (
-    Sign("initial/stability_index", 1.0, "stability index {:.3g} at the start"),
-    Sign("initial/gradient_error", 1e-6, "gradient check fails by {:.1e}"),
-    Sign("final/stability_index", 1.0, "{:.3g} at the end"),
+    Sign("initial/stability_index", UNSTABLE, "stability index {:.3g} at the start"),
+    Sign(GRADIENT, TOLERANCE, "gradient check fails by {:.1e}"),
+    Sign("final/stability_index", UNSTABLE, "{:.3g} at the end"),
     Sign("final/dead", 0.02, "{:.0%} of the hidden units dead"),
     Sign("final/plateau", 0.02, "{:.0%} of the images on the plateau"),
     Sign("final/saturated", 0.5, "{:.0%} saturated"),

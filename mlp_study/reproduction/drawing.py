@@ -6,21 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.reproduction.experiments import Experiment
+from mlp_study.figures.style import COLOURS
+from mlp_study.reproduction.experiments import CURVES, OF_A_RUN, Experiment
 from mlp_study.reproduction.runs import Done
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mlp_study.training.results import Row
-
-CURVES = {  # figure -> the panels of learning_curves
-    "learning_curves": ("loss", "accuracy"),
-    "loss_curves": ("loss",),
-    "accuracy_curves": ("accuracy",),
-}
-OF_A_RUN = {"prediction_grid": "predictions", "first_layer_weights": "weights"}  # drawn with each variant's first seed
-SHOWN_GROUPS = 7  # colours that can be told apart
 
 
 def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Path]:
@@ -37,7 +30,7 @@ def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Pat
     for figure in found.figures:
         if figure in CURVES:
             for part, variants in enumerate(_parts(list(found.variants)), 1):
-                suffix = f"_{part}" if len(found.variants) > SHOWN_GROUPS else ""
+                suffix = f"_{part}" if len(found.variants) > len(COLOURS) else ""
                 path = top / "figures" / f"{found.name}_{figure}{suffix}.png"
                 paths.append(save_png(_curves(found, done, variants, CURVES[figure]), path))
         else:
@@ -49,7 +42,7 @@ def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Pat
 
 def _parts(variants: list[str]) -> list[list[str]]:
     """Variants in parts of nearly equal size that have enough colours."""
-    count = -(-len(variants) // SHOWN_GROUPS)
+    count = -(-len(variants) // len(COLOURS))
     size = -(-len(variants) // count)
     return [variants[i : i + size] for i in range(0, len(variants), size)]
 

@@ -11,7 +11,13 @@ from mlp_study.compose import compose, experiment, yaml_choices
 from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError, unknown
 
-FIGURES = ("learning_curves", "loss_curves", "accuracy_curves", "prediction_grid", "first_layer_weights")
+CURVES = {  # figure -> the panels of learning_curves
+    "learning_curves": ("loss", "accuracy"),
+    "loss_curves": ("loss",),
+    "accuracy_curves": ("accuracy",),
+}
+OF_A_RUN = {"prediction_grid": "predictions", "first_layer_weights": "weights"}  # drawn with each variant's first seed
+FIGURES = (*CURVES, *OF_A_RUN)
 
 
 @dataclass(frozen=True)

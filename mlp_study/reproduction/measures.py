@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.figures.images import GRID
+
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig
     from mlp_study.data.images import ImageSet
     from mlp_study.training.results import MemberResult, Row
 
-GRID = 96  # test images of sixteen_units' figure
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 CHECKED_IMAGES = 32
 GRADIENT = "initial/gradient_error"
@@ -44,7 +45,7 @@ def measures_of(result: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, flo
 
 
 def add_own(result: MemberResult, images: ImageSet, *, check_gradient: bool) -> None:
-    """Add what training does not measure: errors among the first 96 test images, the gradient check."""
+    """Add what training does not measure: errors among the test images of the prediction grid, the gradient check."""
     if result.predictions is not None:
         wrong_N = result.predictions[:GRID] != images.test_labels_N[:GRID]
         result.metrics[f"errors_{GRID}"] = float(wrong_N.sum())

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
+from mlp_study.means import half_width, mean_deviation, t_quantile
+
 ENOUGH = 5
 
 
@@ -40,15 +41,8 @@ class Estimate:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and t interval of independent values, those that are finite."""
-    finite = [value for value in values if math.isfinite(value)]
-    n = len(finite)
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
-    mean = math.fsum(finite) / n
-    if n == 1:
-        return Estimate(mean, math.nan, mean, mean, 1)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / (n - 1))
-    half = t_quantile(n - 1) * deviation / math.sqrt(n)
+    mean, deviation, n = mean_deviation(values)
+    half = half_width(deviation, n) if n > 1 else 0.0
     return Estimate(mean, deviation, mean - half, mean + half, n)
 
 
@@ -76,10 +70,3 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Estimate:
         return Estimate(mean, 0.0, mean, mean, min(a.n, b.n))
     half = t_quantile((u + v) ** 2 / (u**2 / (a.n - 1) + v**2 / (b.n - 1))) * error
     return Estimate(mean, error * math.sqrt(min(a.n, b.n)), mean - half, mean + half, min(a.n, b.n))
-
-
-def t_quantile(freedom: float) -> float:
-    """Student's t at (1 + ``CONFIDENCE``) / 2."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

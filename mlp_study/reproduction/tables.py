@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.figures.images import GRID
 from mlp_study.reproduction.claims import Case, Findings, Verdict
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SHOWN = {  # columns of the variants' table: heading -> measure
     "plateau": "final/plateau",
     "saturated": "final/saturated",
     "stability index": "initial/stability_index",
-    "errors of 96": "errors_96",
+    f"errors of {GRID}": f"errors_{GRID}",
     "gap": "gap/accuracy",
     "seconds a run": "seconds_each",
 }

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
 from mlp_study.records import tracking
-from mlp_study.records.run_folder import RESULT, read_json
-from mlp_study.records.runs_table import row_of
+from mlp_study.records.runs_table import read_run
 from mlp_study.search.objective import Objective
 from mlp_study.search.pruning import InFlight, Pruning
 from mlp_study.sweep.composer import Composer
@@ -181,8 +180,7 @@ class Jobs:
         except Exception as error:
             return {"outcome": "failed", "cause": in_words(error.__cause__ or error)}
         with contextlib.suppress(DataError, AttributeError, KeyError, TypeError, ValueError):
-            path = Path(job.hydra_cfg.hydra.runtime.output_dir) / RESULT
-            return row_of(read_json(path), path.parent)
+            return read_run(Path(job.hydra_cfg.hydra.runtime.output_dir))[0]
         values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         if len(values) != len(self.objectives):
             cause = f"the task returned {value!r}; it takes {len(self.objectives)} numbers"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlp_study.errors import ConfigError, nearest_first, unknown
+from mlp_study.means import CONFIDENCE, mean_deviation, t_quantile
 
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig
@@ -18,7 +19,6 @@ NUMBERS = ("seconds", "epochs", "parameters")
 SHARES = {"seconds": "seconds_share"}  # what a run's own part is recorded as, where the metric is its population's
 DIRECTIONS = ("maximize", "minimize")
 AGGREGATES = ("mean", "median", "worst", "lower")
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,16 @@ class Objective:
             return bad if self.aggregate != "median" else statistics.median(values)
         if self.aggregate == "median":
             return statistics.median(values)
-        mean = statistics.fmean(values)
+        mean, spread, n = mean_deviation(values)
         if self.aggregate == "mean":
             return mean
-        from scipy.special import stdtrit
-
-        margin = float(stdtrit(len(values) - 1, CONFIDENCE)) * statistics.stdev(values) / math.sqrt(len(values))
+        margin = t_quantile(n - 1, CONFIDENCE) * spread / math.sqrt(n)
         return mean - margin if self.maximize else mean + margin
 
 
-def deviation(values: Sequence[float]) -> float:
-    """The sample deviation; 0 for one value."""
-    return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample deviation; None for one value, or where a diverged run counts as infinite."""
+    return mean_deviation(values)[1] if len(values) > 1 and all(map(math.isfinite, values)) else None
 
 
 def read_objectives(metric: Any, direction: Any, diverged: Any, aggregate: str) -> list[Objective]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.compose import with_variant
+from mlp_study.config import indifferent_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError
 from mlp_study.records.atomic import make_folder
 from mlp_study.search.batches import Batches, Jobs, Populations, Row, base_seed
@@ -119,7 +120,7 @@ class Search:
         sample = next(self.space.samples())
         with quiet_optuna(), self.here.opened(sample) if self.here else contextlib.nullcontext():
             make_folder(self.folder)
-            study = SharedStudy(self.place, self.settings, self.space, self._ignored())
+            study = SharedStudy(self.place, self.settings, self.space, sorted(indifferent_settings()))
             with contextlib.closing(study):
                 self._loop(study)
                 return patiently(self.place, lambda: Outcome(self, study).write())
@@ -208,11 +209,6 @@ class Search:
         shown = "none yet" if best is None else f"{best:.4f}"
         numbers = f"{batch[0].number}" if len(batch) == 1 else f"{batch[0].number}-{batch[-1].number}"
         print(f"  trials {numbers}: {len(ended)} of {study.wanted} done, best {first.metric} {shown}", flush=True)
-
-    def _ignored(self) -> list[str]:
-        from mlp_study.records.runs_table import _indifferent
-
-        return sorted(_indifferent())
 
 
 def judged(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.data.images import load
+from mlp_study.means import mean_deviation
 from mlp_study.sweep import cost
 from mlp_study.sweep.memory import GB
 from mlp_study.workers import threads_of
@@ -88,7 +89,8 @@ def summary_lines(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> lis
         groups.setdefault(tuple(str(row.get(key, "")) for key in keys), []).append(row)
     ranked = list(groups)
     if len(ranked) > SHOWN:
-        ranked.sort(key=lambda group: -_mean([row.get("val/accuracy", math.nan) for row in groups[group]])[0])
+        means = {group: _accuracy(members, "val")[0] for group, members in groups.items()}
+        ranked.sort(key=lambda group: -math.inf if math.isnan(means[group]) else means[group], reverse=True)
         ranked = [*ranked[: SHOWN // 2], *ranked[-SHOWN // 2 :]]
     body = [[*group, *_numbers(groups[group])] for group in ranked]
     if len(ranked) < len(groups):
@@ -98,19 +100,15 @@ def summary_lines(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> lis
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ended = [row["outcome"] for row in rows]
-    means = [_mean([row.get(f"{part}/accuracy", math.nan) for row in rows]) for part in ("test", "val")]
-    shown = [f"{mean:.4f}" + (f" ± {deviation:.4f}" if len(rows) > 1 else "") for mean, deviation in means]
+    shown = []
+    for mean, deviation, n in (_accuracy(rows, part) for part in ("test", "val")):
+        few = f" (n = {n})" if 0 < n < len(rows) else ""  # not the number of runs beside it
+        shown.append(f"{mean:.4f}" + ("" if math.isnan(deviation) else f" ± {deviation:.4f}") + few)
     return [str(len(rows)), *shown, str(ended.count("diverged")), str(ended.count("failed"))]
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample deviation of the finite values."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return math.nan, math.nan
-    mean = sum(finite) / len(finite)
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in finite) / (len(finite) - 1)) if len(finite) > 1 else 0.0
-    return mean, deviation
+def _accuracy(rows: Sequence[Mapping[str, Any]], part: str) -> tuple[float, float, int]:
+    return mean_deviation([row.get(f"{part}/accuracy", math.nan) for row in rows])
 
 
 def outcomes(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
 from mlp_study.records.atomic import write_file
-from mlp_study.records.run_folder import RESULT, read_json
-from mlp_study.records.runs_table import row_of
+from mlp_study.records.run_folder import RESULT
+from mlp_study.records.runs_table import framed, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,8 @@ class SweepTable:
             place = self.folder / name
             if (place / RESULT).is_file():
                 try:
-                    self.rows[name] = row_of(read_json(place / RESULT), place)
-                except (DataError, AttributeError, KeyError, TypeError) as error:
+                    self.rows[name] = read_run(place)[0]
+                except DataError as error:
                     log.warning("%s", error)
 
     def keep_up(self) -> None:
@@ -65,15 +65,7 @@ class SweepTable:
 
     def frame(self) -> pd.DataFrame:
         """The table as pandas has it: equal to ``load_results(folder)``."""
-        import pandas as pd
-
-        rows = [self.rows[name] for name in sorted(self.rows)]
-        names = dict.fromkeys(name for row in rows for name in row)
-        table = pd.DataFrame.from_records(rows, columns=[*(n for n in names if n != "folder"), "folder"])
-        for name in table.columns:
-            if table[name].dtype == object and len({type(v) for v in table[name]} & {str, bool, int, float}) > 1:
-                table[name] = table[name].map(lambda value: value if value is None else str(value))
-        return table
+        return framed([self.rows[name] for name in sorted(self.rows)])
 
     def write(self, parquet: bool = False) -> None:
         """Write ``runs.csv``, at the end also ``runs.parquet``.

@@ -20,7 +20,17 @@ from mlp_study.model import PopulationMLP
 from mlp_study.records import run_folder
 from mlp_study.records.atomic import WriteError
 from mlp_study.records.provenance import commit_of
-from mlp_study.records.run_folder import json_text, load_run, read_json, read_rows, write_curves, write_run
+from mlp_study.records.run_folder import (
+    CURVE_COLUMNS,
+    json_text,
+    load_curves,
+    load_run,
+    read_columns,
+    read_json,
+    read_rows,
+    write_curves,
+    write_run,
+)
 from tests.records.runs import config_of, result_of, row_of_epoch
 
 CONTRACT = {
@@ -173,6 +183,37 @@ def test_rows_come_back_without_what_was_not_measured(tmp_path):
     write_curves(tmp_path, rows)
     assert read_rows(tmp_path) == rows
     assert read_rows(tmp_path / "nowhere") == []
+    write_curves(tmp_path, [])
+    assert read_rows(tmp_path) == []
+    assert list(load_curves(tmp_path)) == list(read_columns(tmp_path)) == list(CURVE_COLUMNS)
+
+
+def test_columns_tell_what_was_not_measured_from_what_is_no_number(tmp_path):
+    write_curves(tmp_path, [row_of_epoch(1), {**row_of_epoch(2), "dead": 0.5, "val/loss": math.nan}])
+    columns = read_columns(tmp_path)
+    assert columns["epoch"] == [1, 2]
+    assert type(columns["step"][0]) is int
+    assert columns["dead"] == [None, 0.5]
+    assert columns["val/loss"] == [row_of_epoch(1)["val/loss"], pytest.approx(math.nan, nan_ok=True)]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("epoch,step\n1,10\n2", [{"epoch": 1, "step": 10}, {"epoch": 2}]),
+        ("", []),  # a power cut
+        ("epoch,step\n1,10,5\n", "a line has more values"),
+        ("epoch,step\n1,x\n", "invalid literal"),
+        ("step\n1\n", "it has no column epoch"),
+    ],
+)
+def test_a_cut_off_file_is_read_and_a_wrong_one_is_not(tmp_path, content, found):
+    (tmp_path / "curves.csv").write_text(content)
+    if isinstance(found, list):
+        assert read_rows(tmp_path) == found
+    else:
+        with pytest.raises(DataError, match=found):
+            read_rows(tmp_path)
 
 
 def test_the_commit_is_the_clones_own(tmp_path):

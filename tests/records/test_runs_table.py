@@ -63,14 +63,17 @@ def test_damaged_and_unfinished_runs_are_listed(sweep):
     (sweep / "b" / "0" / "result.json").write_text(json.dumps({**result, "format": 99}))
     (sweep / "b" / "2").mkdir()
     (sweep / "b" / "2" / "result.json").write_text('{"format": 1, "config": {}}')
+    (sweep / "b" / "3").mkdir()
+    (sweep / "b" / "3" / "result.json").write_text(json.dumps({**result, "test/accuracy": "much"}))
     write_curves(sweep / "c", [row_of_epoch(1)])
     table = load_results(sweep)
     assert list(table["folder"]) == [str(sweep / "b" / "1")]
-    assert len(table.attrs["damaged"]) == 3
+    assert len(table.attrs["damaged"]) == 4
     for words in (
         "a/result.json cannot be read",
         "b/0/result.json was written by a newer",
         "b/2/result.json is no result",
+        "b/3/result.json is no result",
     ):
         assert sum(words in line for line in table.attrs["damaged"]) == 1
     assert table.attrs["unfinished"] == [str(sweep / "c")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import scipy.stats
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.report import main
-from mlp_study.reporting.factors import factors_of, mean_deviation
+from mlp_study.reporting.factors import factors_of
 from mlp_study.reporting.importance import decomposition
 from mlp_study.reporting.make import make_report
 from mlp_study.reporting.payload import reached
@@ -142,12 +141,6 @@ def test_no_external_address_is_loaded(tmp_path):
     assert "default-src 'none'" in text
     assert "<script src" not in text
     assert '<link rel="stylesheet"' not in text
-
-
-def test_means_and_deviations_are_the_standard_library_s():
-    values = [0.1, 0.25, 0.9, 0.4]
-    mean, deviation, n = mean_deviation([*values, float("nan")])
-    assert (mean, deviation, n) == pytest.approx((statistics.mean(values), statistics.stdev(values), 4))
 
 
 def test_a_balanced_decomposition_is_the_classical_analysis_of_variance():

@@ -11,7 +11,7 @@ from scipy import stats
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.errors import ConfigError
-from mlp_study.search.objective import check_objectives, read_objectives
+from mlp_study.search.objective import check_objectives, deviation, read_objectives
 from mlp_study.training.results import shares_of
 
 
@@ -62,6 +62,9 @@ def test_several_seeds_become_one_value():
         assert objective("val/loss", aggregate=aggregate).combine([1.0, math.inf]) == math.inf
     assert objective("val/loss", aggregate="median").combine([1.0, 2.0, math.inf]) == 2.0
     assert objective(aggregate="lower").combine([0.5]) == 0.5
+    assert deviation(values) == pytest.approx(statistics.stdev(values))
+    assert deviation([0.5]) is None
+    assert deviation([1.0, 2.0, math.inf]) is None
 
 
 @pytest.mark.parametrize(
