@@ -83,16 +83,55 @@ def test_the_whole_split_is_seen_alike_alone_and_in_a_population(norm, monkeypat
     )
     members = [[*choice, f"optimizer.lr={lr}", f"model.norm={norm}"] for choice in choices for lr in (0.01, 0.02)]
     module, order = module_of(*members)
-    alone = [
-        measure_ends(one, one.mlp, one.feed, as_training=True)[0]
-        for one, _ in (module_of(member) for member in members)
-    ]
+    alone = [measure_ends(one, one.mlp, one.feed)[0] for one, _ in (module_of(member) for member in members)]
     monkeypatch.setattr(probing, "CACHE_BYTES", 0)
     monkeypatch.setattr(probing, "FEWEST", 70)  # 300 images: four pieces and a rest
-    together = measure_ends(module, module.mlp, module.feed, as_training=True)
+    together = measure_ends(module, module.mlp, module.feed)
     assert len(together) == 16
     for place, k in enumerate(order):
         assert together[place] == pytest.approx(alone[k], rel=1e-4, abs=1e-6)
+
+
+def test_batch_normalization_is_looked_at_as_it_trains():
+    """By the running statistics, whatever they are, nothing changes, and they are not changed."""
+    module, _ = module_of(["model.norm=batch", "probes.ends=[sharpness,preactivation,saturated]", "activation=tanh"])
+    before = measure_ends(module, module.mlp, module.feed)
+    module.mlp.eval()
+    module.mlp.get_buffer("mean_0").fill_(3.0)
+    assert measure_ends(module, module.mlp, module.feed) == before
+    assert not module.mlp.training
+    assert bool((module.mlp.get_buffer("mean_0") == 3.0).all())
+
+
+def test_adaptive_optimizers_are_judged_by_what_they_have_gathered():
+    """From three of torch's own; a member of plain descent, and one that has ended, have nothing."""
+    rules = ("adam", "rmsprop", "adagrad", "sgd")
+    module, order = module_of(*([f"optimizer={name}", "optimizer.lr=0.01"] for name in rules))
+    names = [rules[k] for k in order]
+    gradients = [[torch.randn_like(p) for p in module.mlp.parameters()] for _ in range(5)]
+    for step in gradients:
+        module.updates.step([g.clone() for g in step])
+    squares = module.updates.squares()
+    for place, name in enumerate(names):
+        for j, square in enumerate(squares):
+            theirs = torch.zeros_like(square[place], requires_grad=True)
+            options = {"lr": 0.01} | ({"alpha": 0.9} if name == "rmsprop" else {})
+            rule = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad}.get(name)
+            if rule is None:
+                assert bool(square[place].isnan().all())
+                continue
+            optimizer = rule([theirs], **options)
+            for step in gradients:
+                theirs.grad = step[j][place].clone()
+                optimizer.step()
+            state = optimizer.state[theirs]
+            expected = {"adam": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}[name]
+            gathered = state[expected] / (1 - 0.999**5) if name == "adam" else state[expected]
+            torch.testing.assert_close(square[place], gathered, rtol=1e-4, atol=1e-6)
+    module.set_aside(names.index("adam"), "early_stopped")
+    kept = probing._kept_squares(module, module.whole())
+    assert bool(kept[0][names.index("adam")].isnan().all())
+    torch.testing.assert_close(kept[0][names.index("adagrad")], squares[0][names.index("adagrad")])
 
 
 def test_networks_alike_are_looked_at_once(monkeypatch):
@@ -108,7 +147,7 @@ def test_networks_alike_are_looked_at_once(monkeypatch):
     monkeypatch.setattr(probing, "unit_probes", counted)
     choices = list(product((0, 1), ("none", "unit"), (0.01, 0.02)))
     module, _ = module_of(*([f"seed={s}", f"data.scale={scale}", f"optimizer.lr={lr}"] for s, scale, lr in choices))
-    measure_ends(module, module.mlp, module.feed, as_training=True)
+    measure_ends(module, module.mlp, module.feed)
     assert seen == [(2, 300), (2, 300)], "a scale's images once for two seeds' networks"
     seen.clear()
     with torch.no_grad():

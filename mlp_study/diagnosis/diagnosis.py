@@ -211,6 +211,6 @@ def preactivations(config: RunConfig, images: ImageSet | None = None, seen: int 
     images = images or load(config.data.name, config.data_root, **config.data.options)
     data = PopulationData([config], images)
     mlp = PopulationMLP([config], images.train_images_NI.shape[1], len(images.classes), data.feed.per_stream)
-    with torch.no_grad(), observed(mlp, as_training=True):
+    with torch.no_grad(), observed(mlp):
         [(x_GBI, _)] = list(chunks(data.feed, mlp, seen))[:1]
         return [z_KOB[0] for z_KOB, _ in mlp.layerwise(x_GBI)][:-1]

@@ -19,6 +19,7 @@ from mlp_study.randomness import generator
 from mlp_study.slices import slices_of
 
 if TYPE_CHECKING:
+    from mlp_study.config import Choice
     from mlp_study.model import PopulationMLP
     from mlp_study.probes.units import Chunks, Values
 
@@ -40,7 +41,8 @@ class Hessian:
 
     def __init__(self, mlp: PopulationMLP, chunks: Chunks, scale_KP: Tensor | None = None) -> None:
         self.parameters, self.scale_KP = list(mlp.parameters()), scale_KP
-        self.l2_K1 = torch.tensor([[float(c.optimizer.options.get("l2", 0.0))] for c in mlp.configs])
+        penalties = [_penalty(c.optimizer, scaled=scale_KP is not None) for c in mlp.configs]
+        self.l2_K1 = torch.tensor(penalties).view(-1, 1)
         self.l2_K1 = self.l2_K1.to(self.parameters[0])
         pieces = list(chunks)
         images = sum(y_KB.shape[1] for _, y_KB in pieces)
@@ -74,6 +76,15 @@ class Hessian:
                 )
                 total_KP += _flat(product)
         return total_KP if self.scale_KP is None else total_KP * self.scale_KP
+
+
+def _penalty(chosen: Choice, *, scaled: bool) -> float:
+    """l2, the curvature that the penalty adds in all directions.
+
+    With a preconditioner it is left out: where the data have no gradient, such as at a pixel that is always zero, it
+    would be l2 / eps, but a step of an adaptive optimizer is no longer than lr there.
+    """
+    return 0.0 if scaled and is_preconditioned(chosen.name) else float(chosen.options.get("l2", 0.0))
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -164,7 +175,10 @@ def thresholds(mlp: PopulationMLP) -> Tensor:
 def sharpness_probes(
     mlp: PopulationMLP, chunks: Chunks, square: Sequence[Tensor] | None = None, iterations: int = ITERATIONS
 ) -> Values:
-    """``sharpness``, ``stability_index`` (sharpness / threshold: above 1 a step overshoots), ``sharpness_images``.
+    """``sharpness``, ``stability_index`` (sharpness / threshold), ``sharpness_images``.
+
+    Above an index of 1 steps along the sharpest direction grow, once an optimizer with momentum has gathered it: at the
+    learning rate as it is set, without schedule, clipping or weight decay.
 
     Args:
         mlp: the population.

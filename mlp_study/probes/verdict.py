@@ -32,7 +32,7 @@ PLATEAU = 0.4  # of the images are wrong and send back no gradient
 DEAD = 0.8  # of the units of some layer are off for every image
 SATURATED = 0.9  # of (unit, image) pairs of some layer are on a flat side
 BLOWN_UP = 1.5  # times the initial loss, or times chance's ln C if that is larger
-UNSTABLE = 1.0  # stability index above which the first step overshoots: evidence, not a failure by itself
+UNSTABLE = 1.0  # stability index above which steps grow: evidence, not a failure by itself
 
 # The forecast: a logistic model of the look-ahead's end, and the probability from which on it says ``will train``.
 FORECAST = {
@@ -204,9 +204,11 @@ def _of_the_start(glimpse: Glimpse) -> list[Sentence]:
     found = []
     index = start.get("stability_index")
     if index is not None and index > UNSTABLE:
-        found.append(("stability", f"stability index {index:.3g}: the first step overshoots (the limit is 1)"))
+        found.append(("stability", f"stability index {index:.3g}: the learning rate is past the optimizer's limit, 1"))
     elif index is not None:
-        found.append(("stability", f"stability index {index:.2g}: the first step is within the optimizer's limit of 1"))
+        found.append(
+            ("stability", f"stability index {index:.2g}: the learning rate is within the optimizer's limit, 1")
+        )
     for name, least in (("saturated", 0.5), ("dead", 0.2)):
         if worst(start, name) > least:
             topic, words = LAYER_MARKS[name]

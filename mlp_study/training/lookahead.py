@@ -96,7 +96,7 @@ def watch(
     module.setup("fit")
     module.on_train_start()
     module.on_train_epoch_start()
-    first = measured(module.mlp, module.feed, initial, seen, whole=whole, as_training=True)
+    first = measured(module.mlp, module.feed, initial, seen, whole=whole)
     for k, glimpse in enumerate(found):
         glimpse.initial = row_of(first, k, initial)
     _look(module, found, 0, seen)
@@ -130,8 +130,7 @@ def _note_losses(module: PopulationModule, found: Sequence[Glimpse]) -> None:
 @torch.no_grad()
 def _look(module: PopulationModule, found: Sequence[Glimpse], step: int, seen: int) -> None:
     """One row for every member that has not diverged."""
-    batch_norm = module.mlp.norm == "batch"
-    values = measured(module.mlp, module.feed, WATCHED, seen, as_training=batch_norm, updates=module.updates)
+    values = measured(module.mlp, module.feed, WATCHED, seen, updates=module.updates)
     for k in module.active_places():
         loss, accuracy = float(values["loss"][k]), float(values["accuracy"][k])
         found[k].rows.append({"step": step, "loss": loss, "accuracy": accuracy, **row_of(values, k, WATCHED)})

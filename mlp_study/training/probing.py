@@ -67,16 +67,14 @@ def stream_chunks(feed: Feed, mlp: PopulationMLP, stream: int) -> Iterator[Chunk
 
 
 @contextlib.contextmanager
-def observed(mlp: PopulationMLP, *, as_training: bool = False) -> Iterator[PopulationMLP]:
-    """``mlp`` for looking at, unchanged afterwards.
+def observed(mlp: PopulationMLP) -> Iterator[PopulationMLP]:
+    """``mlp`` for looking at, unchanged afterwards: the function that is trained.
 
-    Args:
-        mlp: the population.
-        as_training: batch normalization by each chunk's own statistics, as at initialisation, when the running ones
-            mean nothing yet.
+    Batch normalization goes by each chunk's own statistics, as in training. By its running ones it is another function,
+    at first an arbitrary one, whose sharpness may be ten times as large.
     """
     before, buffers = mlp.training, {name: b.clone() for name, b in mlp.named_buffers()}
-    mlp.train(as_training)
+    mlp.train()
     try:
         yield mlp
     finally:
@@ -92,8 +90,8 @@ def measured(
     images: int,
     *,
     whole: bool = False,
-    as_training: bool = False,
     updates: Updates | None = None,
+    square: Sequence[Tensor] | None = None,
 ) -> Values:
     """The named diagnostics of every member.
 
@@ -103,18 +101,19 @@ def measured(
         names: of ``DIAGNOSTICS``.
         images: how many training images are looked at, the first of each stream.
         whole: units are looked at on the whole training split all the same.
-        as_training: see ``observed``.
         updates: the optimizers as they stand, for ``update_ratio``, which is left out without them.
+        square: second moments that adaptive optimizers have kept, one tensor [K, ...] a parameter, NaN for a member
+            without; then, or without any, those of the gradient on these images count.
     """
     units = [name for name in names if name in UNIT_PROBES]
     found: Values = {}
-    with observed(mlp, as_training=as_training):
+    with observed(mlp):
         if units:
             found |= _on_all(mlp, feed, units) if whole else unit_probes(mlp, chunks(feed, mlp, images), units)
         if "weight_norm" in names:
             found |= weight_norms(mlp)
         if any(DIAGNOSTICS[name].family == "images" for name in names):
-            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.sizes.batch, names, updates)
+            found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.sizes.batch, names, updates, square)
     return {name: v_K for name, v_K in found.items() if diagnostic_of(name) in (*names, "loss", "accuracy")}
 
 
@@ -152,7 +151,12 @@ def _first_alike(mlp: PopulationMLP, members: Sequence[int]) -> list[int]:
 
 
 def _on_images(
-    mlp: PopulationMLP, pieces: list[Chunk], batch_size: int, names: Collection[str], updates: Updates | None
+    mlp: PopulationMLP,
+    pieces: list[Chunk],
+    batch_size: int,
+    names: Collection[str],
+    updates: Updates | None,
+    square: Sequence[Tensor] | None,
 ) -> Values:
     """The diagnostics of the family ``images``, on these."""
     found: Values = {}
@@ -166,7 +170,9 @@ def _on_images(
         moments = gradient_moments(mlp, minibatches(pieces, batch_size))
         found |= gradient_probes(mlp, moments)
         if "sharpness" in names:
-            found |= sharpness_probes(mlp, pieces, moments.square)
+            kept = moments.square if square is None else square
+            of_both = [torch.where(k.isnan(), s, k) for k, s in zip(kept, moments.square, strict=True)]
+            found |= sharpness_probes(mlp, pieces, of_both)
     if "update_ratio" in names and updates is not None:
         found |= _next_update(mlp, next(iter(minibatches(pieces, batch_size))), updates)
     return found
@@ -194,7 +200,7 @@ def union(module: PopulationModule, which: str) -> list[str]:
     return list(dict.fromkeys(name for c in module.configs for name in getattr(c.probes, which)))
 
 
-def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed, *, as_training: bool = False) -> list[Row]:
+def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> list[Row]:
     """The diagnostics of ``probes.ends`` for each member of ``mlp``, those of units on the whole training split."""
     values = measured(
         mlp,
@@ -202,10 +208,22 @@ def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed, *, as
         union(module, "ends"),
         module.configs[0].probes.images,
         whole=True,
-        as_training=as_training,
         updates=module.updates if mlp is module.mlp else None,
+        square=_kept_squares(module, mlp) if module.updates.step_count else None,
     )
     return [row_of(values, k, config.probes.ends) for k, config in enumerate(mlp.configs)]
+
+
+def _kept_squares(module: PopulationModule, mlp: PopulationMLP) -> list[Tensor]:
+    """The live members' second moments in the places that they have in ``mlp``; one that has ended has left none."""
+    squares = module.updates.squares()
+    if mlp is module.mlp:
+        return squares
+    everyone = [torch.full_like(p, math.nan) for p in mlp.parameters()]
+    for place in module.active_places():
+        for whole, live in zip(everyone, squares, strict=True):
+            whole[module.live[place]] = live[place]
+    return everyone
 
 
 class Probing(Callback):
@@ -216,7 +234,7 @@ class Probing(Callback):
         module: PopulationModule = pl_module
         module.after_step = self._after_step if union(module, "steps") else None
         if module.updates.step_count == 0 and union(module, "ends"):
-            self._keep(module, "initial", as_training=True)
+            self._keep(module, "initial")
 
     def _after_step(self, module: PopulationModule) -> None:
         """At the listed steps, what is measured at the ends."""
@@ -225,8 +243,8 @@ class Probing(Callback):
             self._keep(module, f"step_{step}")
 
     @torch.no_grad()
-    def _keep(self, module: PopulationModule, when: str, *, as_training: bool = False) -> None:
-        rows = measure_ends(module, module.mlp, module.feed, as_training=as_training)
+    def _keep(self, module: PopulationModule, when: str) -> None:
+        rows = measure_ends(module, module.mlp, module.feed)
         for place in module.active_places():
             k = module.live[place]
             if when == "initial" or int(when.removeprefix("step_")) in module.configs[k].probes.steps:
@@ -238,7 +256,8 @@ class Probing(Callback):
         first, names = module.configs[0].probes, union(module, "epochs")
         if not names or module.epochs_done % first.every:
             return
-        values = measured(module.mlp, module.feed, names, first.images, updates=module.updates)
+        square = _kept_squares(module, module.mlp)
+        values = measured(module.mlp, module.feed, names, first.images, updates=module.updates, square=square)
         for place in module.active_places():
             k = module.live[place]
             module.curves[k][-1] |= row_of(values, place, module.configs[k].probes.epochs)

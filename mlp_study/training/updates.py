@@ -102,6 +102,16 @@ class Updates:
             return [gradient.of(s.members) for s in self.slices]
         return parts_of(self.slices, gradient)
 
+    def squares(self) -> list[Tensor]:
+        """The second moments that adaptive rules divide by the root of, one tensor [K, ...] a parameter; else NaN."""
+        found = [torch.full_like(p, torch.nan) for p in self.parameters]
+        for s, numbers, state in zip(self.slices, self.numbers, self.state, strict=True):
+            if "square" in s.entry.state:
+                seen = 1 - numbers["beta2"] ** self.step_count if "beta2" in numbers else 1.0  # Adam's begin at zero
+                for whole, buffers in zip(found, state, strict=True):
+                    whole[s.members] = buffers["square"] / seen
+        return found
+
     def tensors(self) -> dict[str, Tensor]:
         """Every state tensor by name, for a checkpoint: ``slice.parameter.buffer``."""
         return {

@@ -101,6 +101,18 @@ def test_an_l2_penalty_adds_to_every_eigenvalue():
     assert (found[1] - found[0]).item() == pytest.approx(0.7, abs=1e-3 * found[0].item())
 
 
+def test_an_l2_penalty_is_left_out_where_an_optimizer_divides_by_the_gradients_root():
+    """At a pixel that is always zero it would be l2 / eps, though no step is longer than lr."""
+    bare, penalized = (config(widths=(5,), optimizer={"name": "adagrad", "l2": l2}) for l2 in (0.0, 0.01))
+    mlp = population([bare, penalized], inputs=4, spread=0.3)
+    for parameter in mlp.parameters():
+        parameter.data[1] = parameter.data[0]
+    chunks = [(x * torch.tensor([1.0, 1.0, 1.0, 0.0]), y) for x, y in chunked(X_NI, 40, members=2)]
+    square = gradient_moments(mlp, minibatches(chunks, 8)).square
+    found = largest_eigenvalue(Hessian(mlp, chunks, preconditioner(mlp, square)), 60)
+    assert found[1].item() == pytest.approx(found[0].item())
+
+
 @pytest.mark.parametrize("at_once", [1, 3, 4])
 def test_parts_of_the_members_find_what_all_at_once_do(at_once, monkeypatch):
     """Seven members on three input streams of their own, one of them without numbers."""
