@@ -118,7 +118,13 @@ class TrainerConfig:
 class EarlyStoppingConfig:
     """Ends a member whose monitored value no longer improves; off unless ``patience`` is set."""
 
-    patience: int | None = setting(None, "[0, inf)", "epochs without improvement; null: off", type=int, optional=True)
+    patience: int | None = setting(
+        None,
+        "[0, inf)",
+        "epochs, or validations if they are fewer, without improvement; null: off",
+        type=int,
+        optional=True,
+    )
     monitor: str = setting(
         "val/loss", doc="watched value", choices=("val/loss", "val/accuracy", "train/loss", "train/accuracy")
     )
@@ -242,7 +248,11 @@ class RunConfig:
 
     @cached_property
     def run_id(self) -> str:
-        """16 hexadecimal digits: SHA-256 of what determines the result, so equal ids mean equal runs."""
+        """16 hexadecimal digits: SHA-256 of what determines the result, so equal ids mean equal runs.
+
+        Equal to rounding: beside others a network's products may add up in another order, which a long training with a
+        large learning rate can amplify to other digits of its accuracy.
+        """
         text = json.dumps(self.determining(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -20,6 +20,7 @@ from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.normalizers import AffineTransform
 from mlp_study.model import PopulationMLP
 from mlp_study.probes.verdict import Glimpse
+from mlp_study.randomness import generator
 from mlp_study.slices import Slice
 from mlp_study.training.lookahead import INITIAL, watch
 from mlp_study.training.module import PopulationModule
@@ -185,7 +186,7 @@ def _tensor(name: str, values: Any) -> Tensor:
 
 
 def _checked_data(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs flattened to float32 [N, I], and classes as int64 [N]."""
+    """Inputs flattened to float32 [N, I], and classes as int64 [N], shuffled: they may come sorted by class."""
     if x.ndim < 2 or len(x) == 0:
         raise DataError(f"x has shape {list(x.shape)}; it takes examples of at least one input each, [N, I]")
     if y.shape != (len(x),):
@@ -196,7 +197,8 @@ def _checked_data(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     bad = int((~x_NI.isfinite()).any(1).sum())
     if bad:
         raise DataError(f"x has NaN or infinity in {bad} of its {len(x_NI)} examples; it takes finite numbers")
-    return x_NI, y.to("cpu", torch.int64)
+    order_N = torch.randperm(len(x), generator=generator(0, "diagnosed examples"))  # a look is at the first of them
+    return x_NI[order_N], y.to("cpu", torch.int64)[order_N]
 
 
 def _check_fit(layers: Layers, arrays: Arrays) -> None:

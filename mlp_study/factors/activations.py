@@ -107,8 +107,13 @@ def _mismatched(z: Tensor, slope: Number) -> Tensor:
     return torch.relu(z) + leak
 
 
+def _left(z: Tensor) -> Tensor:
+    """``z`` where it is not positive, else 0: unlike ``clamp`` it passes a gradient at 0 itself."""
+    return torch.where(z > 0, 0.0, z)
+
+
 def _elu(z: Tensor, alpha: Number) -> Tensor:
-    elu: Tensor = F.elu(z, alpha) if is_plain(alpha) else torch.where(z > 0, z, alpha * z.clamp(max=0).expm1())
+    elu: Tensor = F.elu(z, alpha) if is_plain(alpha) else torch.where(z > 0, z, alpha * _left(z).expm1())
     return elu
 
 
@@ -122,7 +127,7 @@ def _elu_slope(g: Tensor, z: Tensor, a: Tensor, alpha: Number) -> Tensor:
 def _celu(z: Tensor, alpha: Number) -> Tensor:
     if is_plain(alpha):
         return F.celu(z, alpha)
-    celu: Tensor = torch.where(z > 0, z, alpha * (z.clamp(max=0) / alpha).expm1())
+    celu: Tensor = torch.where(z > 0, z, alpha * (_left(z) / alpha).expm1())
     return celu
 
 

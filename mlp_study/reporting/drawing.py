@@ -121,7 +121,7 @@ def curve_table(study: Analysis) -> pd.DataFrame:
     import pandas as pd
 
     level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
-    order = sorted(study.groups, key=lambda group: -math.inf if math.isnan(level[group]) else -level[group])
+    order = sorted(study.groups, key=lambda group: math.inf if math.isnan(level[group]) else -level[group])
     places = np.unique(np.linspace(0, len(order) - 1, min(len(COLOURS), len(order))).round().astype(int))
     groups = [order[place] for place in places]
     shown = [(group, study.curves[i][:, : len(DRAWN)]) for group in groups for i in study.groups[group]]

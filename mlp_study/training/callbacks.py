@@ -65,7 +65,7 @@ class EndOfEpoch(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends a member whose monitored value has not improved for ``patience`` epochs (Prechelt 1998), as Keras counts."""
+    """Ends a member whose monitored value has not improved for ``patience`` looks (Prechelt 1998), as Keras counts."""
 
     def __init__(self) -> None:
         self.best: dict[int, float] = {}
@@ -89,11 +89,13 @@ class EarlyStopping(Callback):
             if rule.patience is None or rule.monitor not in module.curves[k][-1]:
                 continue
             waited = self._look(k, rule, module.curves[k][-1])
+            often = module.configs[k].trainer.validate_every == 1 or rule.monitor.startswith("train/")
+            seen = "epochs" if often else "validations"
             if waited >= max(rule.patience, 1):
-                module.set_aside(place, "early_stopped", f"{rule.monitor} has not improved for {waited} epochs")
+                module.set_aside(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
 
     def _look(self, k: int, rule: EarlyStoppingConfig, row: Row) -> int:
-        """How many epochs in a row have not improved, this one included."""
+        """How many of its values in a row have not improved, this one included."""
         if rule.patience is None or rule.monitor not in row:
             return 0
         value = row[rule.monitor] * (-1 if rule.monitor.endswith("accuracy") else 1)

@@ -56,7 +56,9 @@ class Updates:
             return None
         like = self.parameters[0]
         return [
-            None if limit is None else torch.as_tensor(limit).flatten().expand(s.stop - s.start).to(like)
+            None
+            if limit is None
+            else torch.as_tensor(limit, dtype=torch.float64).flatten().expand(s.stop - s.start).to(like)
             for limit in limits
         ]
 

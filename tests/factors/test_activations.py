@@ -204,3 +204,13 @@ def test_a_callable_becomes_a_choice():
 def test_what_cannot_be_registered(name, function, message):
     with pytest.raises(ConfigError, match=message):
         activations.register(name, function)
+
+
+@pytest.mark.parametrize("name", ["elu", "celu"])
+def test_alphas_of_members_own_keep_the_derivative_at_zero(name):
+    z = torch.tensor([0.0, -0.0, -1.0, 1.0, torch.nan], requires_grad=True)
+    function = ACTIVATIONS[name].function
+    [plain] = torch.autograd.grad(function(z, alpha=1.0)[:4].sum(), z)
+    [own] = torch.autograd.grad(function(z, alpha=torch.ones(1))[:4].sum(), z)
+    torch.testing.assert_close(own[:4], plain[:4])
+    assert function(z, alpha=torch.ones(1))[4].isnan()
