@@ -39,6 +39,13 @@ ALSO = {
     "train": "--cfg job shows the whole config; resume=FOLDER continues an interrupted run; ",
 }
 
+OF_A_SWEEP = {  # what a single run has no use for
+    "hydra/sweeper": "chooses a sweep's runs",
+    "sweep_dir": "is a sweep's folder, as hydra.run.dir is a run's",
+    "shard": "divides a sweep",
+    "retry_failed": "is about a sweep's runs",
+}
+
 
 def help_text(command: str, purpose: str) -> str:
     """Every factor with its choices, every setting with what it takes, and examples.
@@ -177,10 +184,13 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
     sweeps = args.multirun or _is_sweep_file(args.overrides)
     overrides = swept(args.overrides) if sweeps else with_variant(resumed(args.overrides))
     foreign = args.config_name or args.config_dir or args.config_path
+    shown = args.cfg or args.info or args.hydra_help or args.shell_completion
     if not (sweeps or args.hydra_help or args.shell_completion or foreign):
         config = RunConfig.from_dict(compose(overrides))
-        if config.dry_run and not (args.cfg or args.info):
+        if config.dry_run and not shown:
             flags.append("-m")  # the plan of a sweep of one
+        elif not shown:
+            check_single(args.overrides)
     sys.argv[1:] = [*overrides, *flags]  # the last flag may be one whose value can be left out
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does
@@ -230,11 +240,26 @@ def swept(overrides: Sequence[str]) -> list[str]:
     return given if hydras or not own or own[-1] in ("", "null") else [*given, f"hydra.sweep.dir={own[-1]}"]
 
 
-def resumed(overrides: Sequence[str]) -> list[str]:
-    """``resume=FOLDER`` spelt out: the interrupted run's own overrides, in its own folder.
+def check_single(overrides: Sequence[str]) -> None:
+    """What a single run would ignore, or overwrite.
 
     Raises:
-        ConfigError: the folder is no run's, or its run is finished.
+        ConfigError: an option of sweeps only, or a folder that holds a finished run.
+    """
+    given = dict(o.lstrip("+").partition("=")[::2] for o in overrides)
+    for key, why in OF_A_SWEEP.items():
+        if given.get(key) not in (None, "", "null", "false", "population"):
+            raise ConfigError(f"{key}={given[key]} {why}; add -m for a sweep")
+    folder = _unquoted(given.get("hydra.run.dir", ""))
+    if folder and (Path(folder) / "result.json").is_file():
+        raise ConfigError(f"hydra.run.dir={folder} holds a finished run; it takes a folder without result.json")
+
+
+def resumed(overrides: Sequence[str]) -> list[str]:
+    """``resume=FOLDER`` spelt out: the interrupted run's own overrides, in its own folder, whose ``.hydra`` stays.
+
+    Raises:
+        ConfigError: the folder is no run's, its run is finished, or the other overrides make it another run.
     """
     from omegaconf import OmegaConf
 
@@ -251,8 +276,16 @@ def resumed(overrides: Sequence[str]) -> list[str]:
         raise ConfigError(f"resume={folder}: that run is finished; its record is {folder / 'result.json'}")
     own = [str(o) for o in OmegaConf.load(recorded) if not str(o).startswith("resume=")]
     others = [o for o in overrides if not o.startswith("resume=")]
+    if others and _run_id([*own, *others]) != _run_id(own):
+        raise ConfigError(
+            f"resume={folder} with {' '.join(others)} would be another run; it takes what changes no result"
+        )
     quoted = "'" + str(folder).replace("'", "\\'") + "'"  # its name may have what Hydra's grammar gives a meaning
-    return [*own, *others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
+    return [*own, *others, f"resume={quoted}", f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]
+
+
+def _run_id(overrides: Sequence[str]) -> str:
+    return RunConfig.from_dict(compose(with_variant(overrides))).run_id
 
 
 def _unquoted(text: str) -> str:

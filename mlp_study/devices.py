@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlp_study.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,6 +22,21 @@ def on_gpu(config: RunConfig) -> bool:
     return config.trainer.accelerator in ("gpu", "cuda") or (
         config.trainer.accelerator == "auto" and torch.cuda.is_available()
     )
+
+
+def check_device(config: RunConfig) -> None:
+    """Whether the device that is asked for is here.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    import torch
+
+    wanted = config.trainer.accelerator
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True, "auto": True}
+    if not here.get(wanted, here["cuda"] or here["mps"]):
+        found = [name for name, there in here.items() if there]
+        raise ConfigError(f"trainer.accelerator={wanted} is not on this machine; it takes one of: {', '.join(found)}")
 
 
 def step_bytes(device: torch.device) -> int:

@@ -133,6 +133,9 @@ BAD: dict[tuple[str, ...], str] = {
     ("~activation",): "activation=None is unknown; it takes one of: ",
     ("resume=nowhere",): "resume=nowhere is no run's folder; it takes one that has .hydra/overrides.yaml in it",
     ("optimizer.lr=${optimizer.rate}",): "Interpolation key 'optimizer.rate' not found",
+    ("shard=0/4",): "shard=0/4 divides a sweep; add -m for a sweep",
+    ("sweep_dir=abc",): "sweep_dir=abc is a sweep's folder, as hydra.run.dir is a run's; add -m for a sweep",
+    ("hydra/sweeper=optuna",): "hydra/sweeper=optuna chooses a sweep's runs; add -m for a sweep",
     ("--flag", "seed=1"): "unrecognized arguments: --flag; a command takes key=value and the flags that",
     ("seed=1", "--config-dir"): "argument --config-dir/-cd: expected one argument; a command takes",
     ("--cfg", "jobs"): "argument --cfg/-c: invalid choice: 'jobs' (choose from",
@@ -371,8 +374,21 @@ def test_resume_takes_any_folder_with_the_users_quotes_or_without(name: str, tmp
     for text in (str(folder), f"'{quoted}'"):
         spelt = resumed(["data=digits", f"resume={text}"])
         assert spelt[:2] == ["seed=3", "data=digits"]
-        values = [OverridesParser.create().parse_override(o).value() for o in spelt[2:]]
+        values = [OverridesParser.create().parse_override(o).value() for o in spelt[2:4]]
         assert [str(v.text if hasattr(v, "text") else v) for v in values] == [str(folder)] * 2
+        assert spelt[4:] == ["hydra.output_subdir=null"], "what the run was asked for stays"
+    with pytest.raises(ConfigError, match=r"with trainer\.max_epochs=3 would be another run"):
+        resumed([f"resume={folder}", "trainer.max_epochs=3"])
     (folder / "result.json").write_text("{}")
     with pytest.raises(ConfigError, match="that run is finished"):
         resumed([f"resume={folder}"])
+
+
+def test_a_finished_runs_folder_is_not_written_again(tmp_path: Path) -> None:
+    small = ("model.widths=[3]", "trainer.max_epochs=1", "wandb.mode=disabled", "save=none", "hydra.run.dir=r")
+    assert finished(tmp_path, *small).returncode == 0
+    files = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    done = finished(tmp_path, *small, "seed=1")
+    assert done.returncode == 1
+    assert_one_line(done.stderr, "hydra.run.dir=r holds a finished run; it takes a folder without result.json")
+    assert files == {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlp_study.config import RunConfig
 
 OWN = {"source": "all", "seeds": "10", "folder": "reproduction"}
-FIXED = ("seed", "experiment", "resume")  # what a reproduction sets itself
+FIXED = ("seed", "experiment", "resume", "dry_run", "shard", "sweep_dir")  # a reproduction's own, or of no use to it
 WIDTH = 180  # of the table where no terminal says
 
 log = logging.getLogger(__name__)

@@ -45,6 +45,7 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
         "epochs_done": module.epochs_done,
         "step_count": module.updates.step_count,
         "seen": tally.seen,
+        "seconds": module.seconds,
         "train_seconds": module.train_seconds + (module.seconds_in_epoch if within else 0.0),
         "live": module.live,
         "frozen": {k: {"outcome": f.outcome, "cause": f.cause, "step": f.step} for k, f in module.frozen.items()},
@@ -94,6 +95,7 @@ def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str,
         module.carried = Tally(tensors["tally.loss"].to(place), tensors["tally.correct"].to(place), story["seen"])
     module.updates.step_count = story["step_count"]
     module.epochs_done, module.train_seconds = story["epochs_done"], story["train_seconds"]
+    module.seconds_before = story.get("seconds", module.train_seconds)
     module.curves, module.diagnostics = story["curves"], story["diagnostics"]
 
 

@@ -65,6 +65,7 @@ class PopulationModule(LightningModule):
         self.frozen: dict[int, Frozen] = {}
         self.curves: list[list[Row]] = [[] for _ in configs]
         self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
+        self.seconds_before, self._made = 0.0, time.perf_counter()
         self.block_losses_SK: Tensor | None = None
         self.diagnostics: list[dict[str, Row]] = [{} for _ in configs]
         self.after_step: Callable[[PopulationModule], None] | None = None
@@ -119,6 +120,11 @@ class PopulationModule(LightningModule):
         self.tallies, self.carried = {"train": self.carried or Tally()}, None
         self._steps_before = self.epochs_done * self.feed.sizes.steps
         self._epoch_began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the population was made; a resumed one's former life included."""
+        return self.seconds_before + time.perf_counter() - self._made
 
     @property
     def seconds_in_epoch(self) -> float:

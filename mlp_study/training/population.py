@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from mlp_study.config import RunConfig
 from mlp_study.data.blocks import stream_key
 from mlp_study.data.images import ImageSet, load
 from mlp_study.data.module import PopulationData
-from mlp_study.devices import STEP_BYTES, on_gpu
+from mlp_study.devices import STEP_BYTES, check_device, on_gpu
 from mlp_study.errors import ConfigError
 from mlp_study.lightning import Callback, LightningEnvironment, Trainer
 from mlp_study.training.allocator import freed_memory_kept
@@ -116,12 +115,11 @@ def train_population(
     module, order = assembled(configs, images or load(first.data.name, first.data_root, **first.data.options))
     module.resume_from = resume_from
     listener.started(configs)
-    began = time.perf_counter()
     stopping = Stopping(module, checkpoint)
     with arithmetic(module), _quiet_lightning(), stopping:
         ours = member_callbacks(module.configs, listener, order, checkpoint)
         _fit(module, [*ours, *callbacks, stopping], resume_from)
-        results = _results(module, order, time.perf_counter() - began)
+        results = _results(module, order)
     for k, result in enumerate(results):
         listener.finished(k, result)
     return results
@@ -135,6 +133,7 @@ def assembled(configs: Sequence[RunConfig], images: ImageSet) -> tuple[Populatio
     """
     if len({shape_key(c) for c in configs}) != 1:
         raise ConfigError("the members of one population must share data set, widths, batch size, epochs and precision")
+    check_device(configs[0])
     order = lockstep_order(configs, on_gpu(configs[0]) and rules_first_fits(configs, images))
     return PopulationModule(PopulationData([configs[k] for k in order], images)), order
 
@@ -177,13 +176,14 @@ def _fit(module: PopulationModule, callbacks: list[Callback], resume_from: Path 
     module.to(module.trained_on)  # the Trainer leaves it on the CPU
 
 
-def _results(module: PopulationModule, order: Sequence[int], seconds: float) -> list[MemberResult]:
+def _results(module: PopulationModule, order: Sequence[int]) -> list[MemberResult]:
     """Each member's result, in the caller's order."""
     test_rows, predicted_KN = module.evaluate("test")
     lacking = _lacking(module)
     mlp = module.whole()
     finals = measure_ends(module, mlp, module.data.everyone)
     results: dict[int, MemberResult] = {}
+    seconds = module.seconds
     shares = shares_of(module.curves, seconds)
     for k, number in enumerate(order):
         curves = module.curves[k]
