@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ ALSO = {
     "train": "--cfg job shows the whole config; resume=FOLDER continues an interrupted run; ",
 }
 
+NO_RESUME = ("resume=", "resume=null")
 OF_A_SWEEP = {  # what a single run has no use for
     "hydra/sweeper": "chooses a sweep's runs",
     "sweep_dir": "is a sweep's folder, as hydra.run.dir is a run's",
@@ -119,6 +121,9 @@ def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
     A signal ends it in one line too, by the exit codes of ``Interrupted``.
     """
     whole = wants_tracebacks() if tracebacks is None else tracebacks
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without the plus-minus sign is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     Process.of_a_command = True
     spin_briefly()
     try:
@@ -183,6 +188,7 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
         flags.remove(override)
     sweeps = args.multirun or _is_sweep_file(args.overrides)
     overrides = swept(args.overrides) if sweeps else with_variant(resumed(args.overrides))
+    check_choices(args.overrides)
     foreign = args.config_name or args.config_dir or args.config_path
     shown = args.cfg or args.info or args.hydra_help or args.shell_completion
     if not (sweeps or args.hydra_help or args.shell_completion or foreign):
@@ -191,6 +197,8 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
             flags.append("-m")  # the plan of a sweep of one
         elif not shown:
             check_single(args.overrides)
+    elif foreign and not (sweeps or shown) and "dry_run=true" in overrides:  # only Hydra can compose it
+        flags.append("-m")
     sys.argv[1:] = [*overrides, *flags]  # the last flag may be one whose value can be left out
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does
@@ -240,6 +248,18 @@ def swept(overrides: Sequence[str]) -> list[str]:
     return given if hydras or not own or own[-1] in ("", "null") else [*given, f"hydra.sweep.dir={own[-1]}"]
 
 
+def check_choices(overrides: Sequence[str]) -> None:
+    """Hydra reads ``activation=[relu,tanh]`` as two files of which the last one holds.
+
+    Raises:
+        ConfigError: such a list.
+    """
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in GROUPS and value.startswith("["):
+            raise ConfigError(f"{override} is not valid; it takes one choice, or {key}=A,B with -m for a sweep")
+
+
 def check_single(overrides: Sequence[str]) -> None:
     """What a single run would ignore, or overwrite.
 
@@ -264,7 +284,7 @@ def resumed(overrides: Sequence[str]) -> list[str]:
     from omegaconf import OmegaConf
 
     folders = [
-        o.partition("=")[2] for o in overrides if o.startswith("resume=") and o not in ("resume=", "resume=null")
+        o.partition("=")[2] for o in map(_plain_key, overrides) if o.startswith("resume=") and o not in NO_RESUME
     ]
     if not folders:
         return list(overrides)
@@ -274,14 +294,22 @@ def resumed(overrides: Sequence[str]) -> list[str]:
         raise ConfigError(f"resume={folder} is no run's folder; it takes one that has .hydra/overrides.yaml in it")
     if (folder / "result.json").is_file():
         raise ConfigError(f"resume={folder}: that run is finished; its record is {folder / 'result.json'}")
-    own = [str(o) for o in OmegaConf.load(recorded) if not str(o).startswith("resume=")]
-    others = [o for o in overrides if not o.startswith("resume=")]
+    try:
+        own = [str(o) for o in OmegaConf.load(recorded) if not str(o).startswith("resume=")]
+    except Exception as error:  # whatever a YAML parser makes of a damaged file
+        raise ConfigError(f"resume={folder}: {recorded} cannot be read: {one_line(str(error))}") from error
+    others = [o for o in overrides if not _plain_key(o).startswith("resume=")]
     if others and _run_id([*own, *others]) != _run_id(own):
         raise ConfigError(
             f"resume={folder} with {' '.join(others)} would be another run; it takes what changes no result"
         )
     quoted = "'" + str(folder).replace("'", "\\'") + "'"  # its name may have what Hydra's grammar gives a meaning
     return [*own, *others, f"resume={quoted}", f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]
+
+
+def _plain_key(override: str) -> str:
+    """``++key=value`` sets a key that is there, too."""
+    return override.lstrip("+")
 
 
 def _run_id(overrides: Sequence[str]) -> str:

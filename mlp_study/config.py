@@ -71,7 +71,9 @@ class DataConfig:
     batch_size: int | Literal["full"] = setting(32, doc="images in a minibatch, or full", check=batch_size)
     validation: float | Literal["test"] = setting(0.1, doc="fraction of the training images, or test", check=validation)
     limit: int | None = setting(None, "[1, inf)", "train on the first images only; null: all", type=int, optional=True)
-    split_seed: int | None = setting(None, "[0, inf)", "seed of the split; null: the run's", type=int, optional=True)
+    split_seed: int | None = setting(
+        None, "[0, 9223372036854775807]", "seed of the split; null: the run's", type=int, optional=True
+    )
 
     def sizes(self, images: ImageSet) -> Sizes:
         """How large a training on these images is; raises DataError if none are left to train on."""
@@ -101,7 +103,7 @@ class TrainerConfig:
     accelerator: str = setting("auto", doc="device", choices=("auto", "cpu", "gpu", "cuda", "mps"), result=False)
     threads: int | None = setting(
         None,
-        "[1, inf)",
+        "[1, 1024]",
         "CPU threads; null: torch's choice, one for small steps",
         type=int,
         optional=True,

@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
 from mlp_study.cli import run_hydra
-from mlp_study.errors import Interrupted
+from mlp_study.errors import ConfigError, DataError, Interrupted
 from mlp_study.imports import uncollected
 from mlp_study.sweep.sweep import trains_runs
 
@@ -35,8 +35,30 @@ def run(composed: DictConfig) -> float:
     from mlp_study.config import RunConfig
 
     values: Any = OmegaConf.to_container(composed, resolve=True)
-    hydra = HydraConfig.get()
-    return run_one(RunConfig.from_dict(values), Path(hydra.runtime.output_dir), list(hydra.overrides.task))
+    config, hydra = RunConfig.from_dict(values), HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    done = _finished(config, folder)
+    return run_one(config, folder, list(hydra.overrides.task)) if done is None else done
+
+
+def _finished(config: RunConfig, folder: Path) -> float | None:
+    """The validation accuracy of this run if its folder has it already: other launchers number their folders anew.
+
+    Raises:
+        ConfigError: the folder holds another finished run.
+    """
+    from mlp_study.records.run_folder import read_json
+
+    if not (folder / "result.json").is_file():
+        return None
+    try:
+        recorded = read_json(folder / "result.json")
+    except DataError:  # damaged, and so not finished
+        return None
+    if recorded.get("run_id") != config.run_id:
+        raise ConfigError(f"{folder} holds another finished run; it takes a new folder")
+    print(f"finished before: {folder}")
+    return float(recorded.get("val/accuracy") or math.nan)
 
 
 def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:

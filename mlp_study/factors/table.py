@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeGuard, TypeVar
 from mlp_study.errors import ConfigError, unknown
 
 Entry = TypeVar("Entry")
+LARGEST = 3.4e38  # of a number: what single precision holds
 Number = Any  # an option as factors get it: a float, or a Tensor with one number a member
 
 
@@ -111,7 +112,8 @@ class Option:
             return got
         value = self._converted(got)
         if value is None or not self._inside(value):
-            raise ConfigError(f"{option}={got} is not valid; it takes {self.takes}")
+            large = isinstance(value, float) and LARGEST < abs(value) < math.inf
+            raise ConfigError(f"{option}={got} is not valid; it takes {self.takes}{f' up to {LARGEST:g}' * large}")
         return value
 
     def _converted(self, got: Any) -> Any:
@@ -129,11 +131,13 @@ class Option:
         return float(got) if isinstance(got, int | float) else None
 
     def _inside(self, value: Any) -> bool:
+        if isinstance(value, float) and abs(value) > LARGEST:
+            return math.isinf(value) and not self.range
         if not self.range:
             return not (isinstance(value, float) and math.isnan(value))
         match = re.fullmatch(r"([\[(])\s*([^,\s]+)\s*,\s*([^,\s]+)\s*([\])])", self.range)
         assert match, f"a range looks like (0, inf), not {self.range!r}"
-        low, high = float(match[2]), float(match[3])
+        low, high = (int(end) if end.lstrip("-").isdigit() else float(end) for end in (match[2], match[3]))
         above: bool = value >= low if match[1] == "[" else value > low
         below: bool = value <= high if match[4] == "]" else value < high
         return above and below

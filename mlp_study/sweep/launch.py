@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.config import RunConfig
+from mlp_study.devices import check_device
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import tracking
 from mlp_study.records.atomic import make_folder
@@ -76,6 +77,8 @@ class Launch:
         summary.print_plan(plan, store.folder, finished, rehearsal)
         if settings.dry_run:
             return [MemberReturn(list(job), math.nan, composer) for job in jobs]
+        if self.slurm is None:  # there the tasks' machines count
+            check_device(settings)
         store.open(fixed, [cell.run_id for cell in cells])
         write_multirun(self.master, store.folder)
         table = SweepTable(store.folder)

@@ -78,6 +78,11 @@ class ProcessesExecutor:
         Raises what ``Executor.run`` raises.
         """
         begin = partial(_begun, self.folder, self.keeping, self.retry_failed)
+        cells = [cell for p in populations for cell in p.cells]
+        with contextlib.closing(Store(self.folder)) as store:
+            new = [
+                cell for cell in cells if not store.finished(cell.run_id)
+            ]  # the others' models are not ours to judge
         with self.stop:
             pool: Pool[Population] = Pool(
                 begin, self.workers, died=self._after_death, raise_if_asked=self.stop.raise_if_asked, heard=heard
@@ -86,7 +91,7 @@ class ProcessesExecutor:
             store = Store(self.folder)
             try:  # what processes of other commands have taken, and left
                 Executor(store, self.keeping).run(populations, after)
-                self.keeping.keep_best_of_all([cell for p in populations for cell in p.cells], store)
+                self.keeping.keep_best_of_all(new, store)
             finally:
                 store.close()
 

@@ -135,8 +135,8 @@ class Store:
 
     def _common(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
         """What both sweeps keep fixed; a contradiction means that the folder is another sweep's."""
-        for key in theirs.keys() & ours.keys():
-            if theirs[key] != ours[key]:
+        for key in ours:  # a choice stands before its options
+            if key in theirs and theirs[key] != ours[key]:
                 raise ConfigError(
                     f"sweep_dir={self.folder} holds another sweep: there {key}={theirs[key]}, here {key}={ours[key]}; "
                     f"choose another folder, or sweep over both ({key}={theirs[key]},{ours[key]})"

@@ -49,8 +49,14 @@ def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, l
     if _simulated(overrides, master, context, launcher):
         return []
     jobs = [with_variant(job) for job in expand(overrides, context.config_loader)]
+    if _asks(overrides, "resume"):
+        raise ConfigError(
+            "resume continues a single run; a sweep goes on by the same command with its sweep_dir=FOLDER"
+        )
+    if any(override.startswith("shard=") and "," in override for override in overrides):
+        raise ConfigError("shard takes one share, such as shard=0/2; each share is a command of its own")
     if not str(master.hydra.launcher._target_).endswith(".PopulationLauncher"):
-        if any(override.startswith("shard=") and override != "shard=null" for override in overrides):
+        if _asks(overrides, "shard"):
             raise ConfigError(
                 "shard takes hydra/launcher=population: other launchers get every run as a job of its own"
             )
@@ -58,8 +64,15 @@ def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, l
     returns = launcher.launch(jobs, initial_job_idx=0)
     failed = [job for job in returns if job.status.name == "FAILED"]
     if failed:
-        raise StudyError(f"{len(failed)} of {len(returns)} runs failed; the first: {failed[0]._return_value}")
+        again = "" if _asks(overrides, "retry_failed") else "; once mended, retry_failed=true trains them again"
+        raise StudyError(f"{len(failed)} of {len(returns)} runs failed{again}; the first: {failed[0]._return_value}")
     return [returns]
+
+
+def _asks(overrides: Sequence[str], key: str) -> bool:
+    """Whether the command line gives this option a value."""
+    given = [o.lstrip("+").partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{key}=")]
+    return bool(given) and given[-1] not in ("", "null", "false")
 
 
 def _simulated(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> bool:
