@@ -55,7 +55,8 @@ def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, l
         )
     if any(override.startswith("shard=") and "," in override for override in overrides):
         raise ConfigError("shard takes one share, such as shard=0/2; each share is a command of its own")
-    if not str(master.hydra.launcher._target_).endswith(".PopulationLauncher"):
+    ours = str(master.hydra.launcher._target_).endswith(".PopulationLauncher")
+    if not ours:
         if _asks(overrides, "shard"):
             raise ConfigError(
                 "shard takes hydra/launcher=population: other launchers get every run as a job of its own"
@@ -64,8 +65,11 @@ def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, l
     returns = launcher.launch(jobs, initial_job_idx=0)
     failed = [job for job in returns if job.status.name == "FAILED"]
     if failed:
-        again = "" if _asks(overrides, "retry_failed") else "; once mended, retry_failed=true trains them again"
-        raise StudyError(f"{len(failed)} of {len(returns)} runs failed{again}; the first: {failed[0]._return_value}")
+        again = (
+            "" if not ours or _asks(overrides, "retry_failed") else "; once mended, retry_failed=true trains them again"
+        )
+        first = failed[0]._return_value
+        raise StudyError(f"{len(failed)} of {len(returns)} runs failed{again}; the first: {first}")
     return [returns]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.records.runs import read_wandb
-from tests.sweep.sweeps import results, start
+from tests.sweep.sweeps import results, stamps, start
 
 pytestmark = pytest.mark.slow
 
@@ -52,3 +52,14 @@ def test_a_run_that_fails_leaves_the_others_alone_and_the_command_says_so(tmp_pa
     assert last.startswith("error: ")
     assert f"{tmp_path}/nowhere" in last
     assert "Traceback" not in err
+
+
+def test_another_launcher_writes_no_finished_folder_again(tmp_path):
+    folder, basic = tmp_path / "s", LAUNCHERS["basic"]
+    assert ended(folder, *basic, "seed=0,1")[0] == 0
+    before = stamps(folder)
+    code, err = ended(folder, *basic, "seed=7,8")
+    assert code == 1
+    assert err.splitlines()[-1].endswith("holds another finished run; it takes a new folder")
+    assert ended(folder, *basic, "seed=0,1")[0] == 0
+    assert stamps(folder) == before

@@ -64,6 +64,16 @@ def test_of_all_processes_bests_one_model_is_kept(monkeypatch, tmp_path):
     assert found[model.parent.name]["val/accuracy"] == max(result["val/accuracy"] for result in found.values())
 
 
+@pytest.mark.slow
+def test_a_sweep_that_grows_keeps_the_models_of_runs_finished_before(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "workers_for", lambda config, work: 2)
+    sweep(monkeypatch, tmp_path / "s", "optimizer.lr=0.1,0.01,0.001", "save=models")
+    before = set((tmp_path / "s").rglob("*.safetensors"))
+    assert len(before) == 3
+    sweep(monkeypatch, tmp_path / "s", "optimizer.lr=0.1,0.01,0.001,0.0001,0.2", "save=best")
+    assert before <= set((tmp_path / "s").rglob("*.safetensors"))
+
+
 def test_the_bar_adds_up_what_all_processes_have_done():
     plan = grouped((), cells("seed=range(0,4)"), Crew(2))
     first, second = plan.populations
