@@ -19,6 +19,7 @@ from mlp_study.data.images import load
 from mlp_study.diagnosis.cures import changed
 from mlp_study.diagnosis.diagnosis import diagnose_config
 from mlp_study.diagnosis.layers import layers_of
+from mlp_study.diagnosis.panel import as_dict
 from mlp_study.errors import StudyError
 from mlp_study.records.recorder import Recorder
 from mlp_study.training.population import train_population
@@ -183,6 +184,27 @@ def test_a_users_network_is_trained_as_torch_would(hidden):
         descent.zero_grad()
         loss.backward()
         descent.step()
+
+
+@pytest.mark.parametrize(
+    ("ending", "loss", "words"),
+    [
+        (nn.Softmax(1), "cross_entropy", "torch.nn.CrossEntropyLoss would apply softmax twice"),
+        (nn.Softmax(-1), "mse", "mse takes logits here, and applies a softmax of its own"),
+        (nn.LogSoftmax(1), "cross_entropy", ""),
+        (nn.Identity(), "cross_entropy", ""),
+    ],
+)
+def test_a_final_softmax_is_left_out_and_that_is_said(ending, loss, words):
+    """Judged on logits either way; only a Softmax makes the user's own training another one."""
+    model, asked = network(nn.ReLU(), nn.Linear(32, 10)), {"lr": 0.01, "loss": loss, "steps": 4}
+    found = mlp_study.diagnose(nn.Sequential(*model, ending), X_NI[:60] / 255, Y_N[:60], **asked)
+    assert found.glimpse.losses == mlp_study.diagnose(model, X_NI[:60] / 255, Y_N[:60], **asked).glimpse.losses
+    assert len(found.notes) == bool(words)
+    assert as_dict(found)["notes"] == list(found.notes)
+    shown = " ".join(str(found).replace("│", " ").split())
+    assert ("the final Softmax is left out" in shown) == bool(words)
+    assert words in shown
 
 
 def test_normalization_is_tried_as_a_cure_and_seen_where_it_is():

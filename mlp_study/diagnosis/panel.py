@@ -42,6 +42,7 @@ def as_dict(diagnosis: Diagnosis) -> dict[str, Any]:
     """Everything, in plain types."""
     return {
         "about": diagnosis.about,
+        "notes": list(diagnosis.notes),
         "verdict": diagnosis.verdict.outcome,
         "mechanism": diagnosis.verdict.mechanism,
         "probability": diagnosis.verdict.probability,
@@ -82,6 +83,7 @@ def print_panel(diagnosis: Diagnosis, console: Console) -> None:
     colour = "green" if good else "red" if diagnosis.verdict.mechanism != "slow" else "yellow"
     parts: list[RenderableType] = [
         *(Text(f"{name:<9} {text}") for name, text in diagnosis.about.items()),
+        *(Text(f"{'note':<9} {sentence}", style="yellow") for sentence in diagnosis.notes),
         Text("\nBefore training, per hidden layer"),
         _layers(diagnosis),
         Text(_curvature(diagnosis)),
