@@ -85,7 +85,7 @@ def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:
     from mlp_study.figures.preactivations import preactivation_histograms
     from mlp_study.figures.style import save_png
 
-    title = f"{config.activation.name}, scale {config.data.scale}: {found.verdict.outcome}"
+    title = f"{config.activation.name}, scale {config.data.scale}: {found.verdict.words}"
     layers = [z_OB.numpy() for z_OB in preactivations(config)]
     drawn = preactivation_histograms(layers, config.activation.name, config.activation.options, title)
     try:

@@ -55,6 +55,17 @@ def test_verdicts_on_known_cases(overrides, verdict):
     assert diagnose_config(config(*overrides), IMAGES, cures=False).verdict.outcome == verdict
 
 
+def test_a_close_call_is_headed_as_one_and_has_cures_tried():
+    found = diagnose_config(config("optimizer.lr=0.01", "trainer.max_epochs=1"), IMAGES)
+    assert found.verdict.outcome == "will train"
+    assert found.verdict.close_call
+    assert found.cures[0].verdict.probability > found.verdict.probability
+    assert found.cures[0].effect > 0
+    for words in ("Verdict: will train (a close call)", "Cures, tried for", found.cures[0].overrides[0]):
+        assert words in str(found)
+    assert "will train (a close call)" in repr(found)
+
+
 @pytest.mark.slow
 def test_the_best_cure_cures():
     """The cure's overrides, typed after the failing ones, train to what the diagnosis foretells."""

@@ -60,7 +60,7 @@ class Diagnosis:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Diagnosis: {self.verdict.outcome}; print it for evidence and cures>"
+        return f"<Diagnosis: {self.verdict.words}; print it for evidence and cures>"
 
     def __str__(self) -> str:
         from mlp_study.diagnosis.panel import text_of
@@ -87,7 +87,7 @@ def diagnose_config(
     Args:
         config: what would be trained.
         images: its data set, if it is loaded already.
-        cures: whether to try changes where the verdict is not ``will train``.
+        cures: whether to try changes where the verdict is not ``will train``, or is a close call.
         steps: of the look-ahead; as many as the training's length asks for, if None.
 
     Raises:
@@ -130,7 +130,7 @@ def examined(
     limit = OPTIMIZERS[config.optimizer.name].limit(config.optimizer.options)
     seen = int(glimpse.initial.get("sharpness_images", SEEN))
     found = Diagnosis(described, glimpse, verdict, threshold=limit, seen=seen, notes=notes)
-    if ahead and not verdict.will_learn:
+    if ahead and (verdict.close_call or not verdict.will_learn):
         singles = list(candidates(config, glimpse) if changes is None else changes)
         found.cures = tried(config, glimpse, ahead, singles, spell)
     found.seconds = time.perf_counter() - began

@@ -103,6 +103,11 @@ class Verdict:
         return CLOSE[0] <= self.probability <= CLOSE[1]
 
     @property
+    def words(self) -> str:
+        """The outcome as it is said: with how sure it is, where it is not."""
+        return f"{self.outcome} (a close call)" if self.close_call else self.outcome
+
+    @property
     def mechanism(self) -> str | None:
         """One of ``MECHANISMS``, ``slow``, or None for a network that will train."""
         if self.will_learn:

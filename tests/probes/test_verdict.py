@@ -52,7 +52,7 @@ def test_a_close_call_is_said_to_be_one(loss, accuracy, close):
     assert judge(looked).close_call == close == (0.1 <= forecast(looked) <= 0.7)
     found = Diagnosis({}, looked, judge(looked))
     assert as_dict(found)["close_call"] == close
-    assert ("a close call" in str(found)) == close
+    assert (f"Verdict: {judge(looked).outcome} (a close call)" in str(found)) == close
 
 
 shares = st.floats(0, 1)
