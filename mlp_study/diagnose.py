@@ -6,6 +6,7 @@ the name means the same whether or not the command's module has been imported be
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -70,7 +71,8 @@ def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: b
     from mlp_study.diagnosis.panel import as_dict, print_panel
     from mlp_study.records.run_folder import json_text
 
-    found = diagnose_config(config, cures=cures)
+    with _progress(config, cures) if not as_json else contextlib.nullcontext():
+        found = diagnose_config(config, cures=cures)
     if as_json:
         drawn = _draw(config, found, figure) if figure else None
         sys.stdout.write(json_text({**as_dict(found), "figure": str(drawn) if drawn else None}))
@@ -78,6 +80,17 @@ def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: b
     print_panel(found, Console())
     if figure:
         print(f"figure: {_draw(config, found, figure)}")
+
+
+def _progress(config: RunConfig, cures: bool) -> contextlib.AbstractContextManager[Any]:
+    """One line on what takes so long, while it does, where somebody looks; results go to stdout, progress to stderr."""
+    wanted = sys.stderr.isatty() if config.trainer.progress is None else config.trainer.progress
+    if not wanted:
+        return contextlib.nullcontext()
+    from rich.console import Console
+
+    more = ", then for cures" if cures else ""
+    return Console(stderr=True).status(f"looking at {config.data.name} and the first steps{more} ...")
 
 
 def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:

@@ -97,6 +97,17 @@ def test_the_command_prints_a_panel_and_a_figure(capsys, tmp_path):
     assert figure.read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.parametrize(
+    ("terminal", "flags", "shown"), [(True, [], True), (True, ["--json"], False), (False, [], False)]
+)
+def test_progress_is_shown_on_a_terminal_only(terminal, flags, shown, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    command.main(["model.widths=[16]", "--no-cures", "--figure=none", *flags])
+    said = capsys.readouterr()
+    assert ("looking at digits" in said.err) == shown
+    assert "looking at digits" not in said.out
+
+
 def test_json_is_for_programs(capsys):
     command.main(["data.scale=none", "model.widths=[16]", "--json", "--figure=none"])
     found = json.loads(capsys.readouterr().out)
