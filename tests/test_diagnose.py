@@ -97,6 +97,12 @@ def test_the_command_prints_a_panel_and_a_figure(capsys, tmp_path):
     assert figure.read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.parametrize(("name", "start"), [("z.svg", b"<?xml"), ("z.PDF", b"%PDF"), ("z.PNG", b"\x89PNG")])
+def test_a_figure_is_what_its_name_says(name, start, tmp_path):
+    command.main(["model.widths=[16]", "--no-cures", f"--figure={tmp_path / name}"])
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
 @pytest.mark.parametrize(
     ("terminal", "flags", "shown"), [(True, [], True), (True, ["--json"], False), (False, [], False)]
 )
@@ -133,6 +139,12 @@ def test_help_names_the_flags_and_no_multirun():
         (["--json=yes"], "--json=yes is unknown"),
         (["run=/nowhere", "--figure=z.png"], "mlp_study.report /nowhere draws"),
         (["--no-cures", "--figure=/dev/null/z.png"], "--figure=/dev/null/z.png can't be written"),
+        (["--figure"], "--figure has no value; it takes a file's name, --figure=FILE, or --figure=none"),
+        (["--figure="], "--figure= has no value"),
+        (["--figure=x.xyz"], "--figure=x.xyz is not valid; it takes a name that ends in .png, .svg, .pdf, or none"),
+        (["--figure=x"], "--figure=x is not valid"),
+        (["activation=relu,tanh"], "activation=relu,tanh: .* sweep; diagnose takes one configuration$"),
+        (["-m", "activation=relu,tanh"], "-m makes a sweep; diagnose takes one configuration$"),
         (["run=/nowhere"], "holds no finished run"),
         (["run=/nowhere", "activation=relu"], "takes no other overrides"),
         (["optimizer.lr=-1"], "optimizer.lr=-1"),
