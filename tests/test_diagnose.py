@@ -42,6 +42,7 @@ def config(*overrides):
             ["data.scale=none", "optimizer=adam", "loss=clipped_cross_entropy", "model.widths=[128,128]"],
             "will collapse: clipped-loss plateau",
         ),
+        (["activation=relu", "data.scale=none", "loss=mse", "optimizer=adam"], "will collapse: saturation"),
         (
             ["activation=leaky_relu", "data.scale=none", "optimizer.lr=1", "model.widths=[100,100]"],
             "will collapse: divergence",
