@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -138,16 +139,8 @@ def diagnose_network(
 
     [glimpse] = ahead([config], steps, initial=INITIAL, whole=True)
     described, changes = _described(x_NI, layers, config), [c for c in candidates(config, glimpse) if _applies(c[0])]
-    return examined(
-        described,
-        config,
-        glimpse,
-        ahead,
-        began,
-        changes=changes,
-        spell=lambda change: _spelt(change, x_NI),
-        notes=_notes(layers, config),
-    )
+    spell, notes = partial(_spelt, x_NI=x_NI), _notes(layers, config)
+    return examined(described, config, glimpse, ahead, began, changes=changes, spell=spell, notes=notes)
 
 
 def _applies(change: Mapping[str, Any]) -> bool:
