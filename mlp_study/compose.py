@@ -49,8 +49,15 @@ def default_choices() -> dict[str, str]:
     return {group: choice for group, choice in choices if group in GROUPS}
 
 
-def compose(overrides: Sequence[str]) -> dict[str, Any]:
+SWEEP = "add -m before the overrides, or quote one value"  # to who gives several values to a command that can sweep
+
+
+def compose(overrides: Sequence[str], several: str = SWEEP) -> dict[str, Any]:
     """The plain resolved config that Hydra composes from command-line overrides.
+
+    Args:
+        overrides: as they are typed.
+        several: what to do instead of giving one key several values.
 
     Raises:
         ConfigError: an override that Hydra cannot read or place; the message names the override.
@@ -69,7 +76,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
             composed = hydra_compose("config", overrides=with_variant(overrides))
         plain = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a group's choice
-        raise explain(overrides, error) from error
+        raise explain(overrides, error, several) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -127,8 +134,14 @@ def sweeper_of(overrides: Sequence[str]) -> list[str]:
     return [f"hydra/sweeper={entry[key]}" for entry in defaults if not isinstance(entry, str) and key in entry]
 
 
-def explain(overrides: Sequence[str], error: Exception) -> ConfigError:
-    """One line for Hydra's refusal of ``overrides``: the first unknown key or choice, else Hydra's words."""
+def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) -> ConfigError:
+    """One line for Hydra's refusal of ``overrides``: the first unknown key or choice, else Hydra's words.
+
+    Args:
+        overrides: as they are typed.
+        error: the refusal.
+        several: see ``compose``.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -151,9 +164,7 @@ def explain(overrides: Sequence[str], error: Exception) -> ConfigError:
         if found:
             return found
         if override.is_sweep_override() and "multirun" in str(error):
-            return ConfigError(
-                f"{override.input_line}: several values make a sweep; add -m before the overrides, or quote one value"
-            )
+            return ConfigError(f"{override.input_line}: several values make a sweep; {several}")
     groups = [o for o in parsed if o.key_or_group in GROUPS or "/" in o.key_or_group]
     numbers = [str(o.input_line) for o in groups if any(isinstance(value, bool | int | float) for value in _values(o))]
     if "Config group override" in str(error) and numbers:

@@ -19,6 +19,7 @@ from mlp_study.data.images import load
 from mlp_study.diagnosis.cures import changed
 from mlp_study.diagnosis.diagnosis import diagnose_config
 from mlp_study.diagnosis.layers import layers_of
+from mlp_study.diagnosis.panel import as_dict
 from mlp_study.errors import StudyError
 from mlp_study.records.recorder import Recorder
 from mlp_study.training.population import train_population
@@ -41,6 +42,7 @@ def config(*overrides):
             ["data.scale=none", "optimizer=adam", "loss=clipped_cross_entropy", "model.widths=[128,128]"],
             "will collapse: clipped-loss plateau",
         ),
+        (["activation=relu", "data.scale=none", "loss=mse", "optimizer=adam"], "will collapse: saturation"),
         (
             ["activation=leaky_relu", "data.scale=none", "optimizer.lr=1", "model.widths=[100,100]"],
             "will collapse: divergence",
@@ -52,6 +54,17 @@ def config(*overrides):
 )
 def test_verdicts_on_known_cases(overrides, verdict):
     assert diagnose_config(config(*overrides), IMAGES, cures=False).verdict.outcome == verdict
+
+
+def test_a_close_call_is_headed_as_one_and_has_cures_tried():
+    found = diagnose_config(config("optimizer.lr=0.01", "trainer.max_epochs=1"), IMAGES)
+    assert found.verdict.outcome == "will train"
+    assert found.verdict.close_call
+    assert found.cures[0].verdict.probability > found.verdict.probability
+    assert found.cures[0].effect > 0
+    for words in ("Verdict: will train (a close call)", "Cures, tried for", found.cures[0].overrides[0]):
+        assert words in str(found)
+    assert "will train (a close call)" in repr(found)
 
 
 @pytest.mark.slow
@@ -85,6 +98,23 @@ def test_the_command_prints_a_panel_and_a_figure(capsys, tmp_path):
     assert figure.read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.parametrize(("name", "start"), [("z.svg", b"<?xml"), ("z.PDF", b"%PDF"), ("z.PNG", b"\x89PNG")])
+def test_a_figure_is_what_its_name_says(name, start, tmp_path):
+    command.main(["model.widths=[16]", "--no-cures", f"--figure={tmp_path / name}"])
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "flags", "shown"), [(True, [], True), (True, ["--json"], False), (False, [], False)]
+)
+def test_progress_is_shown_on_a_terminal_only(terminal, flags, shown, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    command.main(["model.widths=[16]", "--no-cures", "--figure=none", *flags])
+    said = capsys.readouterr()
+    assert ("looking at digits" in said.err) == shown
+    assert "looking at digits" not in said.out
+
+
 def test_json_is_for_programs(capsys):
     command.main(["data.scale=none", "model.widths=[16]", "--json", "--figure=none"])
     found = json.loads(capsys.readouterr().out)
@@ -110,6 +140,12 @@ def test_help_names_the_flags_and_no_multirun():
         (["--json=yes"], "--json=yes is unknown"),
         (["run=/nowhere", "--figure=z.png"], "mlp_study.report /nowhere draws"),
         (["--no-cures", "--figure=/dev/null/z.png"], "--figure=/dev/null/z.png can't be written"),
+        (["--figure"], "--figure has no value; it takes a file's name, --figure=FILE, or --figure=none"),
+        (["--figure="], "--figure= has no value"),
+        (["--figure=x.xyz"], "--figure=x.xyz is not valid; it takes a name that ends in .png, .svg, .pdf, or none"),
+        (["--figure=x"], "--figure=x is not valid"),
+        (["activation=relu,tanh"], "activation=relu,tanh: .* sweep; diagnose takes one configuration$"),
+        (["-m", "activation=relu,tanh"], "-m makes a sweep; diagnose takes one configuration$"),
         (["run=/nowhere"], "holds no finished run"),
         (["run=/nowhere", "activation=relu"], "takes no other overrides"),
         (["optimizer.lr=-1"], "optimizer.lr=-1"),
@@ -183,6 +219,27 @@ def test_a_users_network_is_trained_as_torch_would(hidden):
         descent.zero_grad()
         loss.backward()
         descent.step()
+
+
+@pytest.mark.parametrize(
+    ("ending", "loss", "words"),
+    [
+        (nn.Softmax(1), "cross_entropy", "torch.nn.CrossEntropyLoss would apply softmax twice"),
+        (nn.Softmax(-1), "mse", "mse takes logits here, and applies a softmax of its own"),
+        (nn.LogSoftmax(1), "cross_entropy", ""),
+        (nn.Identity(), "cross_entropy", ""),
+    ],
+)
+def test_a_final_softmax_is_left_out_and_that_is_said(ending, loss, words):
+    """Judged on logits either way; only a Softmax makes the user's own training another one."""
+    model, asked = network(nn.ReLU(), nn.Linear(32, 10)), {"lr": 0.01, "loss": loss, "steps": 4}
+    found = mlp_study.diagnose(nn.Sequential(*model, ending), X_NI[:60] / 255, Y_N[:60], **asked)
+    assert found.glimpse.losses == mlp_study.diagnose(model, X_NI[:60] / 255, Y_N[:60], **asked).glimpse.losses
+    assert len(found.notes) == bool(words)
+    assert as_dict(found)["notes"] == list(found.notes)
+    shown = " ".join(str(found).replace("│", " ").split())
+    assert ("the final Softmax is left out" in shown) == bool(words)
+    assert words in shown
 
 
 def test_normalization_is_tried_as_a_cure_and_seen_where_it_is():

@@ -47,6 +47,7 @@ class Diagnosis:
         threshold: the optimizer's limit of the sharpness; None where no rule is known.
         seen: see ``glimpse``; fewer where the data set has fewer.
         seconds: how long the diagnosis took.
+        notes: what was diagnosed otherwise than it was given, one sentence each.
     """
 
     about: dict[str, Any]
@@ -56,9 +57,10 @@ class Diagnosis:
     threshold: float | None = None
     seen: int = SEEN
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Diagnosis: {self.verdict.outcome}; print it for evidence and cures>"
+        return f"<Diagnosis: {self.verdict.words}; print it for evidence and cures>"
 
     def __str__(self) -> str:
         from mlp_study.diagnosis.panel import text_of
@@ -85,7 +87,7 @@ def diagnose_config(
     Args:
         config: what would be trained.
         images: its data set, if it is loaded already.
-        cures: whether to try changes where the verdict is not ``will train``.
+        cures: whether to try changes where the verdict is not ``will train``, or is a close call.
         steps: of the look-ahead; as many as the training's length asks for, if None.
 
     Raises:
@@ -110,6 +112,7 @@ def examined(
     *,
     changes: Iterable[Change] | None = None,
     spell: Spelling = spelt,
+    notes: tuple[str, ...] = (),
 ) -> Diagnosis:
     """The diagnosis that follows from a look-ahead.
 
@@ -121,12 +124,13 @@ def examined(
         began: when the diagnosis began, on ``time.perf_counter``.
         changes: the cures to try; all that are known, if None.
         spell: a change as it is typed.
+        notes: see ``Diagnosis``.
     """
     verdict = judge(glimpse)
     limit = OPTIMIZERS[config.optimizer.name].limit(config.optimizer.options)
     seen = int(glimpse.initial.get("sharpness_images", SEEN))
-    found = Diagnosis(described, glimpse, verdict, threshold=limit, seen=seen)
-    if ahead and not verdict.will_learn:
+    found = Diagnosis(described, glimpse, verdict, threshold=limit, seen=seen, notes=notes)
+    if ahead and (verdict.close_call or not verdict.will_learn):
         singles = list(candidates(config, glimpse) if changes is None else changes)
         found.cures = tried(config, glimpse, ahead, singles, spell)
     found.seconds = time.perf_counter() - began

@@ -48,11 +48,13 @@ class Layers:
         linears: all Linear layers, the output's last.
         norms: BatchNorm1d or LayerNorm of each hidden layer, between its Linear layer and its activation; or None.
         activations: of each hidden layer.
+        ending: Softmax or LogSoftmax, if the model ends with one; the losses here take the logits before it.
     """
 
     linears: list[nn.Linear] = field(default_factory=list)
     norms: list[nn.Module | None] = field(default_factory=list)
     activations: list[Choice] = field(default_factory=list)
+    ending: nn.Module | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -117,7 +119,9 @@ def layers_of(model: nn.Module, x: Tensor) -> Layers:
     if len(found.norms) == len(found.linears):
         last = found.norms[-1] if len(found.activations) < len(found.linears) else found.activations[-1].name
         raise ConfigError(f"the model ends with {last}; it takes logits from its last Linear layer, as the loss does")
-    _compare(found, x, output, [module for _, module in called])
+    last_called = called[-1][1]
+    found.ending = last_called if isinstance(last_called, PROBABILITIES) else None
+    _compare(found, x, output)
     return found
 
 
@@ -180,7 +184,7 @@ def _choice(name: str, module: nn.Module) -> Choice:
     return Choice(entry, options)
 
 
-def _compare(found: Layers, x: Tensor, output: Tensor, called: list[nn.Module]) -> None:
+def _compare(found: Layers, x: Tensor, output: Tensor) -> None:
     """That the layers one after the other give what the model gives."""
     h = x.flatten(1).to("cpu", torch.float32)
     for layer, linear in enumerate(found.linears):
@@ -188,8 +192,7 @@ def _compare(found: Layers, x: Tensor, output: Tensor, called: list[nn.Module]) 
         if layer < len(found.activations):
             norm, choice = found.norms[layer], found.activations[layer]
             h = ACTIVATIONS[choice.name].function(h if norm is None else _plainly(norm, h), **choice.options)
-    last = called[-1]
-    h = last(h) if isinstance(last, PROBABILITIES) else h
+    h = h if found.ending is None else found.ending(h)
     if h.shape != output.shape or not torch.allclose(
         h, output.cpu().float(), rtol=SAME, atol=SAME * float(h.abs().max())
     ):

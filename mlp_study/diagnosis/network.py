@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,7 +108,8 @@ def diagnose_network(
         y: classes [N], int64 from 0.
         lr: the learning rate that you train with.
         optimizer: your optimizer's name here, such as ``sgd``, ``momentum`` or ``adam``.
-        loss: your loss's name here; the model's outputs are taken as logits.
+        loss: your loss's name here. It takes logits: a final Softmax or LogSoftmax of the model is left out, and the
+            diagnosis has a note on it where the training that you have may differ by that.
         batch_size: of your minibatches.
         epochs: how long you would train.
         steps: of the look-ahead; as many as the training's length asks for, if None.
@@ -137,9 +139,8 @@ def diagnose_network(
 
     [glimpse] = ahead([config], steps, initial=INITIAL, whole=True)
     described, changes = _described(x_NI, layers, config), [c for c in candidates(config, glimpse) if _applies(c[0])]
-    return examined(
-        described, config, glimpse, ahead, began, changes=changes, spell=lambda change: _spelt(change, x_NI)
-    )
+    spell, notes = partial(_spelt, x_NI=x_NI), _notes(layers, config)
+    return examined(described, config, glimpse, ahead, began, changes=changes, spell=spell, notes=notes)
 
 
 def _applies(change: Mapping[str, Any]) -> bool:
@@ -160,6 +161,21 @@ def _described(x_NI: Tensor, layers: Layers, config: RunConfig) -> dict[str, Any
         "training": f"{config.optimizer.name} lr {config.optimizer.options['lr']:g}, batch {config.data.batch_size}, "
         f"{config.loss.name}, {config.trainer.max_epochs} epochs",
     }
+
+
+def _notes(layers: Layers, config: RunConfig) -> tuple[str, ...]:
+    """What the diagnosis leaves out of the model and the loss may not make up for.
+
+    A LogSoftmax changes nothing: NLLLoss takes it for cross-entropy's own, and its softmax is the logits'.
+    """
+    if not isinstance(layers.ending, nn.Softmax):
+        return ()
+    if config.loss.name == "cross_entropy":
+        return (
+            "the final Softmax is left out: cross-entropy takes logits; "
+            "with it torch.nn.CrossEntropyLoss would apply softmax twice",
+        )
+    return (f"the final Softmax is left out: {config.loss.name} takes logits here, and applies a softmax of its own",)
 
 
 def _watch(

@@ -42,6 +42,7 @@ def as_dict(diagnosis: Diagnosis) -> dict[str, Any]:
     """Everything, in plain types."""
     return {
         "about": diagnosis.about,
+        "notes": list(diagnosis.notes),
         "verdict": diagnosis.verdict.outcome,
         "mechanism": diagnosis.verdict.mechanism,
         "probability": diagnosis.verdict.probability,
@@ -79,20 +80,22 @@ def print_panel(diagnosis: Diagnosis, console: Console) -> None:
     from rich.text import Text
 
     good = diagnosis.verdict.will_learn
-    colour = "green" if good else "red" if diagnosis.verdict.mechanism != "slow" else "yellow"
+    unsure = diagnosis.verdict.close_call or diagnosis.verdict.mechanism == "slow"
+    colour = "yellow" if unsure else "green" if good else "red"
     parts: list[RenderableType] = [
         *(Text(f"{name:<9} {text}") for name, text in diagnosis.about.items()),
+        *(Text(f"{'note':<9} {sentence}", style="yellow") for sentence in diagnosis.notes),
         Text("\nBefore training, per hidden layer"),
         _layers(diagnosis),
         Text(_curvature(diagnosis)),
         Text(f"\nLook-ahead, on {diagnosis.seen} training images"),
         _look_ahead(diagnosis),
-        Text(f"\nVerdict: {diagnosis.verdict.outcome}", style=f"bold {colour}"),
+        Text(f"\nVerdict: {diagnosis.verdict.words}", style=f"bold {colour}"),
         Text(
             f"  {diagnosis.verdict.probability:.0%} to reach 0.8 of the best cure's accuracy in the training asked for"
         ),
         *(
-            [Text(f"  a close call: from {LEARNS:.0%} on it is called trainable")]
+            [Text(f"  the first steps do not settle it: from {LEARNS:.0%} on it is called trainable")]
             if diagnosis.verdict.close_call
             else []
         ),
@@ -156,5 +159,5 @@ def _number(name: str, value: float) -> str:
 def _cures(diagnosis: Diagnosis) -> Any:
     table = _table("override", "accuracy", "effect", "verdict")
     for cure in diagnosis.cures[:CURES_SHOWN]:
-        table.add_row(" ".join(cure.overrides), f"{cure.accuracy:.3f}", f"{cure.effect:+.3f}", cure.verdict.outcome)
+        table.add_row(" ".join(cure.overrides), f"{cure.accuracy:.3f}", f"{cure.effect:+.3f}", cure.verdict.words)
     return table

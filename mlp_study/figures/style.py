@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # told apart in print without col
 WRONG = "#D55E00"
 LINE = 0.26  # inches: a line of a legend, with its leading
 DPI = 110
+FORMATS = (".png", ".svg", ".pdf")  # of a figure that a user names
 
 
 class Sheet:
@@ -104,7 +105,21 @@ def save_png(figure: Figure, path: Path) -> Path:
     Raises:
         WriteError: the disk is full or read-only.
     """
+    return _save(figure, path, format="png", pil_kwargs={"compress_level": 1})  # a third larger, much faster
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure in the format of ``FORMATS`` that its name says, whole or not at all.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    kind = path.suffix.lower()
+    return save_png(figure, path) if kind == ".png" else _save(figure, path, format=kind.removeprefix("."))
+
+
+def _save(figure: Figure, path: Path, **options: Any) -> Path:
     content = io.BytesIO()
-    figure.savefig(content, format="png", pil_kwargs={"compress_level": 1})  # a third larger, much faster
+    figure.savefig(content, **options)
     write_file(path, content.getvalue())
     return path

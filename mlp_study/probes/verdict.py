@@ -67,6 +67,8 @@ class Glimpse:
         classes: how many classes the data have.
         diverged: in words, if the loss stopped being finite.
         chance_loss: the loss of a network that gives each class the same probability (``Loss.chance_loss``).
+        clips: whether the loss has a plateau of its own (``Loss.plateau``); without one, images that send back no
+            gradient are the mark of saturated outputs.
     """
 
     initial: dict[str, float] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class Glimpse:
     classes: int = 10
     diverged: str | None = None
     chance_loss: float = math.log(10)
+    clips: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ class Verdict:
     def close_call(self) -> bool:
         """Whether the first steps do not settle it."""
         return CLOSE[0] <= self.probability <= CLOSE[1]
+
+    @property
+    def words(self) -> str:
+        """The outcome as it is said: with how sure it is, where it is not."""
+        return f"{self.outcome} (a close call)" if self.close_call else self.outcome
 
     @property
     def mechanism(self) -> str | None:
@@ -176,13 +184,18 @@ def mechanism_of(glimpse: Glimpse) -> str | None:
     if is_lost(glimpse):
         return "divergence"
     first, last = glimpse.rows[0], glimpse.rows[-1]
-    marks = {
-        "clipped-loss plateau": last.get("plateau", 0.0) >= PLATEAU,
-        "dead units": worst(last, "dead") >= DEAD,
-        "saturation": worst(last, "saturated") >= SATURATED,
-        "divergence": last["loss"] > BLOWN_UP * max(first["loss"], math.log(glimpse.classes)),
-    }
-    return next((mechanism for mechanism, shown in marks.items() if shown), None)
+    marks = [
+        (flat_loss(glimpse), last.get("plateau", 0.0) >= PLATEAU),
+        ("dead units", worst(last, "dead") >= DEAD),
+        ("saturation", worst(last, "saturated") >= SATURATED),
+        ("divergence", last["loss"] > BLOWN_UP * max(first["loss"], math.log(glimpse.classes))),
+    ]
+    return next((mechanism for mechanism, shown in marks if shown), None)
+
+
+def flat_loss(glimpse: Glimpse) -> str:
+    """The mechanism of which images that send back no gradient are the mark."""
+    return "clipped-loss plateau" if glimpse.clips else "saturation"
 
 
 def worst(row: Row, name: str) -> float:
@@ -243,7 +256,8 @@ def _of_the_look_ahead(glimpse: Glimpse) -> list[Sentence]:
         found.append(("pace", f"the next step moves the weights by {size}"))
     if (stuck := last.get("plateau", 0.0)) > 0.05:
         words = f"after {steps} {stuck:.0%} of the images are wrong and send back no gradient"
-        found.append(("clipped-loss plateau", words))
+        why = "" if glimpse.clips else ": the outputs are saturated, at probabilities of 0 and 1"
+        found.append((flat_loss(glimpse), words + why))
     return found
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from mlp_study.factors.losses import LOSSES
 from mlp_study.means import mean_deviation
 from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE
 
@@ -25,7 +26,11 @@ MECHANISMS: Mapping[str, tuple[str, str]] = {  # name -> the mark in a cell, wha
     "error": ("!", "the run ended with an error"),
     "plateau": ("▬", f"at least {PLATEAU:.0%} of the images on the clipped loss's plateau at the end"),
     "dead units": ("∅", f"at least {DEAD:.0%} of the units of a layer pass nothing on for any image at the end"),
-    "saturated": ("≈", f"at least {SATURATED:.0%} of (unit, image) pairs of a layer on a flat side at the end"),
+    "saturated": (
+        "≈",
+        f"at least {SATURATED:.0%} of (unit, image) pairs of a layer on a flat side at the end, or {PLATEAU:.0%} of "
+        "the images wrong and without a gradient though the loss clips nothing",
+    ),
     "step too large": ("↯", "sharpness above the optimizer's stability limit at initialisation"),
     "too slow": ("…", "the training loss still fell by at least 1 % in the last epoch"),
     "not recorded": ("?", "none of the recorded diagnostics shows why"),
@@ -145,15 +150,24 @@ def _mechanism(row: Row, best: float, falling: bool) -> str | None:
     accuracy = measured(row, METRIC)
     if ended or (not math.isnan(accuracy) and accuracy >= FAILED * best):
         return ended
-    marks = {
-        "blown up": measured(row, "train/loss") > BLOWN_UP,
-        "plateau": worst_layer(row, "final/plateau") >= PLATEAU,
-        "dead units": worst_layer(row, "final/dead") >= DEAD,
-        "saturated": worst_layer(row, "final/saturated") >= SATURATED,
-        "step too large": measured(row, "initial/stability_index") > UNSTABLE,
-        "too slow": falling,
-    }
-    return next((name for name, found in marks.items() if found), "not recorded")
+    marks = [
+        ("blown up", measured(row, "train/loss") > BLOWN_UP),
+        ("plateau" if _clips(row) else "saturated", worst_layer(row, "final/plateau") >= PLATEAU),
+        ("dead units", worst_layer(row, "final/dead") >= DEAD),
+        ("saturated", worst_layer(row, "final/saturated") >= SATURATED),
+        ("step too large", measured(row, "initial/stability_index") > UNSTABLE),
+        ("too slow", falling),
+    ]
+    return next((name for name, found in marks if found), "not recorded")
+
+
+def _clips(row: Row) -> bool:
+    """Whether the loss has a plateau of its own; without one it is the outputs that are saturated."""
+    loss = LOSSES.get(str(row.get("loss")))
+    if loss is None:  # of another version
+        return True
+    given = {option: row[key] for option in loss.options if row.get(key := f"loss.{option}") is not None}
+    return loss.plateau(**given) is not None
 
 
 def worst_layer(row: Row, name: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mlp_study.probes.gradient_check import TOLERANCE
 from mlp_study.probes.verdict import UNSTABLE
 from mlp_study.reproduction.experiments import Claim, Experiment
-from mlp_study.reproduction.measures import GRADIENT
+from mlp_study.reproduction.measures import GRADIENT, widest
 from mlp_study.reproduction.runs import Done
 from mlp_study.reproduction.statistics import Estimate, difference, estimate
 
@@ -107,7 +107,11 @@ def verdict_in_words(cases: Sequence[Case]) -> str:
 
 
 def _case(claim: Claim, name: str, variants: tuple[str, ...], by_seed: BySeed) -> Case:
-    """A level agrees if its interval meets the claimed range; a difference has to lie in it with its whole interval."""
+    """A level agrees if its interval meets the claimed range; a difference has to lie in it with its whole interval.
+
+    A bound of the range where the measure itself ends (differences of accuracies, at -1 and 1) excludes nothing: the
+    interval of a few seeds may pass it, no difference can.
+    """
     values = [
         {seed: row[claim.metric] for seed, row in by_seed[variant].items() if claim.metric in row}
         for variant in variants
@@ -117,7 +121,9 @@ def _case(claim: Claim, name: str, variants: tuple[str, ...], by_seed: BySeed) -
         holds = measured.meets(claim.low, claim.high)
     else:
         measured = difference(values[0], values[1])
-        holds = measured.inside(claim.low, claim.high)
+        end = widest(claim.metric)
+        low = -math.inf if claim.low <= -end else claim.low
+        holds = measured.inside(low, math.inf if claim.high >= end else claim.high)
     return Case(name, variants, measured, holds if measured.n else None)
 
 

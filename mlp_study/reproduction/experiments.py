@@ -129,7 +129,10 @@ def configs_of(found: Experiment, overrides: Sequence[str], seeds: int) -> dict[
     made = {}
     for variant in found.variants:
         config = RunConfig.from_dict(
-            compose([f"+experiment={found.name}", f"experiment.variant={variant}", *overrides])
+            compose(
+                [f"+experiment={found.name}", f"experiment.variant={variant}", *overrides],
+                "a reproduction takes one, for all its runs",
+            )
         )
         made[variant] = [replace(config, seed=seed) for seed in range(seeds)]
     return made

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.factors.diagnostics import diagnostic_of
 from mlp_study.figures.images import GRID
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 CHECKED_IMAGES = 32
 GRADIENT = "initial/gradient_error"
+SHARES = ("accuracy", "diverged", "sparsity", "dead", "dormant", "always_on", "saturated", "missed", "plateau")
 
 
 def measures_of(result: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, float]:
@@ -42,6 +44,19 @@ def measures_of(result: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, flo
         found["seconds_each"] = found["train_seconds"] / max(result["population"].get("size", 1), 1)
     found["diverged"] = float(result["outcome"] == "diverged")
     return found
+
+
+def widest(name: str) -> float:
+    """How far two runs' values of a measure can lie apart: 1 for a share, such as an accuracy; infinite if unbounded.
+
+    ``gap/accuracy`` is a difference of two shares already.
+    """
+    if name == f"errors_{GRID}":
+        return float(GRID)
+    *_, last = name.split("/")
+    if diagnostic_of(last) not in SHARES:
+        return math.inf
+    return 2.0 if name.startswith("gap/") else 1.0
 
 
 def add_own(result: MemberResult, images: ImageSet, *, check_gradient: bool) -> None:

@@ -90,6 +90,7 @@ def watch(
             total_steps=module.total_steps,
             classes=classes,
             chance_loss=LOSSES[config.loss.name].chance_loss(classes, **config.loss.options),
+            clips=LOSSES[config.loss.name].plateau(**config.loss.options) is not None,
         )
         for config in module.configs
     ]

@@ -28,6 +28,7 @@ def glimpse(loss=0.5, accuracy=0.9, steps=96, total=400, diverged=None, initial=
         (glimpse(2.3, 0.1), "will train slowly"),
         (glimpse(2.3, 0.1, dead_0=1.0), "will collapse: dead units"),
         (glimpse(14.5, 0.1, plateau=0.9), "will collapse: clipped-loss plateau"),
+        (replace(glimpse(0.18, 0.1, plateau=0.9), clips=False), "will collapse: saturation"),
         (glimpse(2.3, 0.1, saturated_0=0.2, saturated_1=0.99), "will collapse: saturation"),
         (glimpse(1e9, 0.1), "will collapse: divergence"),
         (glimpse(math.nan, 0.1), "will collapse: divergence"),
@@ -42,6 +43,15 @@ def test_each_mechanism_by_its_mark(looked, outcome):
     assert found.mechanism == {"will train": None, "will train slowly": "slow"}.get(outcome, outcome[15:])
 
 
+def test_outputs_that_send_back_no_gradient_are_saturated_where_the_loss_clips_nothing():
+    clipped = glimpse(0.18, 0.1, plateau=0.97, saturated_0=0.2)
+    plain = replace(clipped, clips=False)
+    assert judge(plain).probability == judge(clipped).probability
+    mark = "after 96 steps 97% of the images are wrong and send back no gradient"
+    assert judge(clipped).evidence[0] == mark
+    assert judge(plain).evidence[0] == f"{mark}: the outputs are saturated, at probabilities of 0 and 1"
+
+
 def test_every_mechanism_is_an_outcome():
     assert {f"will collapse: {m}" for m in MECHANISMS} < set(OUTCOMES)
 
@@ -52,7 +62,7 @@ def test_a_close_call_is_said_to_be_one(loss, accuracy, close):
     assert judge(looked).close_call == close == (0.1 <= forecast(looked) <= 0.7)
     found = Diagnosis({}, looked, judge(looked))
     assert as_dict(found)["close_call"] == close
-    assert ("a close call" in str(found)) == close
+    assert (f"Verdict: {judge(looked).outcome} (a close call)" in str(found)) == close
 
 
 shares = st.floats(0, 1)

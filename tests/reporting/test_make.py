@@ -13,7 +13,7 @@ import scipy.stats
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.report import main
-from mlp_study.reporting.factors import factors_of
+from mlp_study.reporting.factors import factors_of, mechanisms_of
 from mlp_study.reporting.importance import decomposition
 from mlp_study.reporting.make import make_report
 from mlp_study.reporting.payload import reached
@@ -135,6 +135,21 @@ def test_the_sentence_says_what_would_make_a_failing_combination_learn(tmp_path)
         relu = [line for line in csv.DictReader(file) if line["activation"] == "gelu" and line["data.scale"] == "none"]
     mean = float(relu[0]["test/accuracy mean"])  # the only single change of relu on raw pixels that beats scaling it
     assert f"(dead units in 2: accuracy 0.100 ± 0.000, n = 2; with activation=gelu {mean:.3f} ± " in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "mechanism"),
+    [
+        ({"loss": "clipped_cross_entropy", "loss.eps": 1e-7, "loss.label_smoothing": 0.0}, "plateau"),
+        ({"loss": "mse", "loss.output": "softmax"}, "saturated"),
+    ],
+)
+def test_images_without_a_gradient_are_on_a_plateau_only_where_the_loss_has_one(loss, mechanism):
+    rows = [
+        {"data": "digits", "outcome": "completed", "test/accuracy": accuracy, "final/plateau": stuck, **loss}
+        for accuracy, stuck in ((0.9, 0.0), (0.1, 0.9))
+    ]
+    assert mechanisms_of(rows, {("a",): [0], ("b",): [1]}, [False, False]) == [None, mechanism]
 
 
 def test_no_external_address_is_loaded(tmp_path):

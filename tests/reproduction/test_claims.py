@@ -12,9 +12,9 @@ import pytest
 from small_runs import config
 
 from mlp_study.records.run_folder import json_text
-from mlp_study.reproduction.claims import Findings, failure_signs, findings
-from mlp_study.reproduction.experiments import Claim, Experiment
-from mlp_study.reproduction.measures import measures_of
+from mlp_study.reproduction.claims import Findings, failure_signs, findings, verdict
+from mlp_study.reproduction.experiments import Claim, Experiment, load_experiments
+from mlp_study.reproduction.measures import measures_of, widest
 from mlp_study.reproduction.runs import Cell, Done
 from mlp_study.reproduction.statistics import estimate
 from mlp_study.reproduction.tables import as_csv, as_dict, as_markdown, number
@@ -66,6 +66,41 @@ def found(*claims: Claim) -> Findings:
 def test_a_verdict(about: Claim, words: str) -> None:
     [verdict] = found(about).verdicts
     assert verdict.words == words
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "values", "words"),
+    [
+        ("val/accuracy", 0.3, 1.0, [0.85, 0.78], "holds"),  # 0.37 to 1.26: no accuracy is more than 1 above another
+        ("val/accuracy", 0.3, 0.99, [0.85, 0.78], "does not hold"),  # a bound that differences can pass counts
+        ("val/accuracy", 0.4, 1.0, [0.85, 0.78], "does not hold"),
+        ("final/dead_0", -1.0, 0.0, [-0.85, -0.78], "holds"),
+        ("errors_96", -96.0, 0.0, [-80.0, -74.0], "holds"),
+        ("errors_96", -90.0, 0.0, [-80.0, -74.0], "does not hold"),
+        ("test/loss", 0.3, 1.0, [0.85, 0.78], "does not hold"),  # losses have no such end
+        ("gap/accuracy", -1.0, 0.0, [-0.85, -0.78], "does not hold"),  # gaps can differ by 2
+        ("val/accuracy", 0.3, 1.0, [1.0, 1.0], "holds"),
+    ],
+)
+def test_where_a_measure_ends_a_claim_needs_no_bound(metric, low, high, values, words) -> None:
+    by_seed = {"a": {seed: {metric: v} for seed, v in enumerate(values)}, "b": {s: {metric: 0.0} for s in range(2)}}
+    assert verdict(claim(low, high, metric, a=["a", "b"]), by_seed, {}).words == words
+
+
+def test_the_published_verdicts_hang_on_no_such_end() -> None:
+    """With ten seeds no interval of docs/reproduction.md passes 1, but those of measures that are not shares."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    words = {c.text: c for e in load_experiments() for c in e.claims}
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.count("|") == 10]
+    about, seen = None, 0
+    for text, _, name, *_, interval, _, _ in lines:
+        about = words.get(text, about)
+        if about is None or len(about.cases.get(name, ())) != 2 or " to " not in interval:
+            continue
+        low, high = map(float, interval.split(" to "))
+        assert -widest(about.metric) <= low <= high <= widest(about.metric)
+        seen += 1
+    assert seen > 20
 
 
 def test_a_case_carries_its_numbers_and_the_signs_of_failure() -> None:
