@@ -22,7 +22,7 @@ STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and fil
     "train": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
     "val": {"linestyle": "-", "marker": "o", "markersize": 3.5},
 }
-WIDEST = 0.5  # of an axis: what a band covers at most in its middle epoch
+WIDEST = 0.5  # of an axis: what a band covers at most in three quarters of its epochs
 MARGIN = 0.05  # of what the means span, beyond them on either side
 ABOVE = 1e3  # times the middle group's first loss: where a loss axis of several groups ends at the latest
 LEFT = f" Triangle: a loss above the axis, which ends at {ABOVE:,.0f} times the middle group's first training loss."
@@ -170,7 +170,7 @@ def _draw_bands(axes: Axes, rows: Rows, metric: str, colour: str) -> None:
             .transform(axes.transData.transform(np.column_stack([np.zeros(inside.size), inside.ravel()])))[:, 1]
             .reshape(inside.shape)
         )
-        if np.nanmedian(places[1] - places[0]) < WIDEST:
+        if np.nanquantile(places[1] - places[0], 0.75) < WIDEST:
             axes.fill_between(epochs, *inside, color=colour, alpha=0.12, linewidth=0)
 
 

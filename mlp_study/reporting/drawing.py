@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlp_study.figures.style import COLOURS
 from mlp_study.means import half_width, mean_deviation
 from mlp_study.reporting.analysis import Analysis
+from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.factors import METRIC, continuous, levels_of, text
 from mlp_study.reporting.payload import DRAWN, reached
 from mlp_study.reporting.pictures import Picture
@@ -37,7 +38,9 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
     from mlp_study.figures import study as figures
 
     if study.curves.size:
-        yield "learning_curves", learning_curves(curve_table(study), "combination" if study.factors else None)
+        table, several = curve_table(study), bool(study.factors)
+        title = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if several else ""
+        yield "learning_curves", learning_curves(table, "combination" if several else None, title=title)
     if len(study.factors) >= 2:
         names = _map_factors(study)
         rows, columns = (levels_of(study.rows, name) for name in names)
@@ -116,14 +119,12 @@ def _by_combination(study: Analysis, values: Sequence[float]) -> dict[str, Cell]
 
 
 def curve_table(study: Analysis) -> pd.DataFrame:
-    """The curves of the best, the worst and some combinations between, below each other."""
+    """The curves of the combinations that tell the most, in the order of all, below each other."""
     import numpy as np
     import pandas as pd
 
-    level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
-    order = sorted(study.groups, key=lambda group: math.inf if math.isnan(level[group]) else -level[group])
-    places = np.unique(np.linspace(0, len(order) - 1, min(len(COLOURS), len(order))).round().astype(int))
-    groups = [order[place] for place in places]
+    order = list(study.groups)
+    groups = [order[place] for place in sorted(told_first(study)[: len(COLOURS)])]
     shown = [(group, study.curves[i][:, : len(DRAWN)]) for group in groups for i in study.groups[group]]
     whole = pd.DataFrame(np.concatenate([curve for _, curve in shown]), columns=list(DRAWN))
     whole["epoch"] = np.concatenate([np.arange(1, len(curve) + 1) for _, curve in shown])
