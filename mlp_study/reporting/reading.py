@@ -60,7 +60,7 @@ class Study:
     @property
     def title(self) -> str:
         """The folder's name and what it is, or the names of those that are compared."""
-        names = list(_short_names(self.folders).values())
+        names = list(short_names(self.folders).values())
         if len(names) == 1:
             return f"{self.folders[0].resolve().name}: report of a {self.kind}"
         more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
@@ -76,7 +76,7 @@ def read_study(folders: Sequence[Path]) -> Study:
     several = len(folders) > 1
     study = Study("comparison" if several else "sweep", list(folders), settings={"folders": None} if several else {})
     results: list[dict[str, Any]] = []
-    names = _short_names(folders)
+    names = short_names(folders)
     for top in folders:
         if not top.is_dir():
             raise DataError(f"{top} is not a folder; report takes the folder of a run, of a sweep or of reproduce")
@@ -94,7 +94,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
-def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
+def short_names(folders: Sequence[Path]) -> dict[Path, str]:
     """Folders as seen from the one that they share."""
     shared = os.path.commonpath([folder.resolve().parent for folder in folders])
     return {folder: Path(os.path.relpath(folder.resolve(), shared)).as_posix() for folder in folders}

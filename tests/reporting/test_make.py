@@ -17,6 +17,7 @@ from mlp_study.reporting.factors import factors_of
 from mlp_study.reporting.importance import decomposition
 from mlp_study.reporting.make import make_report
 from mlp_study.reporting.payload import reached
+from mlp_study.reporting.pictures import Picture, told_apart
 from mlp_study.reporting.reading import CURVE_METRICS
 from tests.reporting.synthetic import write_synthetic
 
@@ -104,6 +105,18 @@ def test_a_comparison_finds_the_combination_that_ended_differently(tmp_path):
     assert "n = 1 in a against 0.250, n = 1 in b." in answer_of(page)
     assert "They differ" not in answer_of(page)
     assert page.read_text().count("activation=gelu, data.scale=unit</th>") == 1
+
+
+def test_what_several_folders_have_drawn_is_told_apart(tmp_path):
+    tops = [write_synthetic(tmp_path / name, 1) for name in ("a", "b")]
+    for top in tops:
+        (top / "figures").mkdir()
+        (top / "figures" / "curves.png").write_bytes(top.name.encode())
+    page = make_report(tops, tmp_path / "both", figures=False)
+    assert [(tmp_path / "both/report" / f"{top.name}_curves.png").read_bytes() for top in tops] == [b"a", b"b"]
+    assert [f"<h3>{top.name}: curves</h3>" in page.read_text() for top in tops] == [True, True]
+    alike = [Picture("a", "", "", b"1"), Picture("a", "", "", b"2")]
+    assert [picture.name for picture in told_apart(alike)] == ["a", "a_2"]
 
 
 def test_a_combination_of_one_folder_is_not_compared(tmp_path):
