@@ -42,9 +42,10 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
     from mlp_study.figures import study as figures
 
     if study.curves.size:
-        table, several = curve_table(study), bool(study.factors)
-        title = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if several else ""
-        yield "learning_curves", learning_curves(table, "combination" if several else None, title=title)
+        table, by = curve_table(study), "combination" if study.factors else None
+        shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if by else ""
+        title = "; ".join(filter(None, [shown, study.kept]))
+        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:])
     if len(study.factors) >= 2:
         first, second = map_axes(study)
         rows, columns = levels(study, first), levels(study, second)
