@@ -355,7 +355,7 @@ function histograms() {
   (D.histograms || []).forEach((h, layer) => {
     const width = h.edges[1] - h.edges[0], x = h.counts.map((_, i) => h.edges[i] + width / 2), total = h.counts.reduce((a, b) => a + b, 0) || 1;
     draw(`histogram-${layer}`, [{ type: "bar", x, y: h.counts.map(v => v / total), width, marker: { color: "#0072B2" }, text: h.counts.map((v, i) => `z from ${shown(h.edges[i], 2)} to ${shown(h.edges[i + 1], 2)}<br>${(100 * v / total).toFixed(2)} %`), textposition: "none", hoverinfo: "text" }],
-      { height: 260, bargap: 0, xaxis: { title: { text: `pre-activation z of hidden layer ${layer + 1}` } }, yaxis: { title: { text: "share" } } });
+      { height: 260, bargap: 0, xaxis: { title: { text: `pre-activation z of hidden layer ${layer}` } }, yaxis: { title: { text: "share" } } });
   });
 }
 

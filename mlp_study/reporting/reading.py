@@ -23,7 +23,7 @@ CURVE_METRICS = (
 )  # fmt: skip
 NAMED = 3  # compared folders in the title
 STOPPED = "early_stopped"
-KEPT = "a run that stopped early keeps its last value up to its last planned epoch"
+KEPT = "a run that stopped early keeps its last value to its planned end"
 CLAIMS, MULTIRUN = "reproduction.json", "multirun.yaml"
 
 
