@@ -22,6 +22,8 @@ STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and fil
     "train": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
     "val": {"linestyle": "-", "marker": "o", "markersize": 3.5},
 }
+WIDEST = 0.5  # of an axis: what a band covers at most in three quarters of its epochs
+MARGIN = 0.05  # of what the means span, beyond them on either side
 ABOVE = 1e3  # times the middle group's first loss: where a loss axis of several groups ends at the latest
 LEFT = f" Triangle: a loss above the axis, which ends at {ABOVE:,.0f} times the middle group's first training loss."
 UNITS = {"loss": "loss (mean per image)", "accuracy": "accuracy (share of images)"}
@@ -76,6 +78,8 @@ def learning_curves(
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         plain(axes)
         _scale(axes, metric, limit)
+        for (_, table), (colour, _) in zip(groups, looks, strict=True):  # the means have set the axis, bands do not
+            _draw_bands(axes, table, metric, colour)
     return sheet.figure
 
 
@@ -135,22 +139,39 @@ def _mark_leaving(axes: Axes, rows: Rows, limit: float, colour: str) -> None:
 
 
 def _draw_group(axes: Axes, rows: Rows, metric: str, colour: str, marker: str) -> None:
-    """One group's two lines, with bands where it has several runs, and a cross where a loss stopped being finite."""
-    import numpy as np
-
+    """One group's two lines, and a cross where a loss stopped being finite."""
     for part, style in STYLES.items():
         name = f"{part}/{metric}"
         if name not in rows:
             continue
-        epochs, mean, half, lost = mean_and_interval(rows, name)
+        epochs, mean, _, lost = mean_and_interval(rows, name)
         every = max(1, len(epochs) // 20)
         axes.plot(epochs, mean, color=colour, linewidth=1.4, markevery=every, **{**style, "marker": marker})
-        if (half > 0).any():
-            low, high = limits(metric)
-            ends = np.clip(mean - half, low, None), np.clip(mean + half, None, high)
-            axes.fill_between(epochs, *ends, color=colour, alpha=0.18, linewidth=0)
         if lost and len(epochs):
             axes.plot(epochs[-1:], mean[-1:], "x", color=colour, markersize=10, markeredgewidth=2)
+
+
+def _draw_bands(axes: Axes, rows: Rows, metric: str, colour: str) -> None:
+    """A group's intervals, faintly, on an axis that stands; one that would cover most of the axis is left out."""
+    import numpy as np
+
+    for part in STYLES:
+        if f"{part}/{metric}" not in rows:
+            continue
+        epochs, mean, half, _ = mean_and_interval(rows, f"{part}/{metric}")
+        if not (half > 0).any():
+            continue
+        low, high = limits(metric)
+        bottom, top = axes.get_ylim()
+        ends = np.array([np.clip(mean - half, low, None), np.clip(mean + half, None, high)])
+        inside = np.clip(ends, bottom, top)  # on a logarithmic axis the bottom is above zero
+        places = (
+            axes.transAxes.inverted()
+            .transform(axes.transData.transform(np.column_stack([np.zeros(inside.size), inside.ravel()])))[:, 1]
+            .reshape(inside.shape)
+        )
+        if np.nanquantile(places[1] - places[0], 0.75) < WIDEST:
+            axes.fill_between(epochs, *inside, color=colour, alpha=0.12, linewidth=0)
 
 
 def limits(metric: str) -> tuple[float, float]:
@@ -174,7 +195,7 @@ def mean_and_interval(rows: Rows, name: str) -> tuple[Any, Any, Any, bool]:
 
 
 def _scale(axes: Axes, metric: str, limit: float) -> None:
-    """A loss that spans more than two decades is read on a logarithmic axis up to ``limit``; accuracies from 0 to 1."""
+    """The means set the axis: a loss over two decades a logarithmic one, up to ``limit``; accuracies one in 0 to 1."""
     import numpy as np
 
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
@@ -183,15 +204,18 @@ def _scale(axes: Axes, metric: str, limit: float) -> None:
         axes.text(0.5, 0.5, "nothing finite to show", ha="center", va="center", transform=axes.transAxes, color="0.35")
         axes.set_yticks([])
         return
-    if metric == "loss" and 0 < values.min() < values.max() / 100:
+    low, high = float(values.min()), min(float(values.max()), limit if metric == "loss" else math.inf)
+    if metric == "loss" and 0 < low < values.max() / 100:
         axes.set_yscale("log")
-    elif metric == "loss":
+        beyond = max(high / low, 10.0) ** MARGIN
+        axes.set_ylim(low / beyond, limit if high == limit else high * beyond)
+        return
+    beyond = MARGIN * (high - low or abs(high) or 1.0)
+    if metric == "loss":
         axes.ticklabel_format(axis="y", scilimits=(-2, 4))
     elif metric == "accuracy":
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -0.02), max(min(high, 1.02), 0.02))
-    if metric == "loss" and values.max() > limit:
-        axes.set_ylim(top=limit)
+        low, high = max(low, -0.02 + beyond), max(min(high, 1.02 - beyond), 0.02 - beyond)
+    axes.set_ylim(low - beyond, limit if high == limit else high + beyond)
 
 
 def _caption(seeds: list[int], curves: Rows, metrics: Sequence[str]) -> str:
@@ -203,6 +227,8 @@ def _caption(seeds: list[int], curves: Rows, metrics: Sequence[str]) -> str:
     lost = infinite or ("train/loss" in curves and bool(np.isnan(_column(curves, "train/loss")).any()))
     several = max(seeds, default=0) > 1
     text = (
-        "Mean over n seeds; band: its 95 % interval." if several else f"n = {sum(seeds)} run{'s' * (sum(seeds) != 1)}."
+        "Mean over n seeds; band: its 95 % interval, left out where it covers most of the axis."
+        if several
+        else f"n = {sum(seeds)} run{'s' * (sum(seeds) != 1)}."
     )
     return text + (" Cross: from there on a loss is not finite." if lost else "")

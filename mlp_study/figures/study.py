@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_BARS = 30
+WIDEST = 14.5  # inches: of a map, 1,600 pixels
+ROOMY = 1.15  # inches: a column that holds a mean beside its deviation
+MOST_LETTERS = 36  # of a label's line
 LETTER = 0.09  # inches: a letter's width at the size of tick labels, with room to spare
 
 
@@ -52,31 +56,53 @@ def value_map(
         names: of the two factors.
         value: what is shown, with its unit.
     """
-    left, column_width = _margin(rows), max(1.15, 0.25 + LETTER * max(map(len, columns)))
-    wide, high = (
-        max(4.6, left + column_width * len(columns) + 1.0),
-        max(0.55 * len(rows), LETTER * len(names[0])) + 0.75,
-    )
+    down = ["\n".join(textwrap.wrap(name, MOST_LETTERS)) for name in rows]
+    left = _margin([line for name in down for line in name.split("\n")])
+    longest = max(map(len, columns))
+    need = max(ROOMY, 0.25 + LETTER * longest)
+    column_width = min(need, max(ROOMY, 2.5), (WIDEST - left - 1.0) / len(columns))
+    tight = column_width < ROOMY  # numbers below each other, the columns' names upright
+    letters = max(MOST_LETTERS, longest // 2 + 8) if tight else max(4, int((column_width - 0.1) / LETTER))
+    over = ["\n".join(textwrap.wrap(name, letters)) for name in columns]
+    under = 0.5 + (LETTER * max(map(len, over)) if tight else 0.17 * max(name.count("\n") for name in over))
+    texts = {key: _told(cell, tight) for key, cell in cells.items()}
+    lines = max((text.count("\n") for text in texts.values()), default=0) + 1
+    row_high = max(0.55, 0.12 * lines + 0.1, 0.17 * (max(name.count("\n") for name in down) + 1))
+    wide = max(4.6, left + column_width * len(columns) + 1.0)
+    high = max(row_high * len(rows), LETTER * len(names[0])) + under + 0.25
     count = sum(cell.n for cell in cells.values())
     caption = f"Mean ± standard deviation over n runs; in words: how they failed. n = {count} runs in all."
     sheet = Sheet(wide, high, value, caption)
-    axes = sheet.panel(left, wide - 0.85, below=0.5, above=0.05)
-    bar = sheet.panel(wide - 0.7, wide - 0.55, below=0.5, above=0.05)
+    axes = sheet.panel(left, wide - 0.85, below=under, above=0.05)
+    bar = sheet.panel(wide - 0.7, wide - 0.55, below=under, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
     shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     axes.figure.colorbar(shown, cax=bar)
     for (row, column), cell in cells.items():
-        lines = [
-            ("–" if math.isnan(cell.mean) else f"{cell.mean:.3f}")
-            + ("" if math.isnan(cell.deviation) else f" ± {cell.deviation:.3f}"),
-            f"n = {cell.n}",
-        ]
-        text = "\n".join([*lines, cell.mark] if cell.mark else lines)
         place = (columns.index(column), rows.index(row))
         colour = text_on(shown.cmap(cell.mean) if math.isfinite(cell.mean) else "white")  # the scale is 0 to 1
-        axes.text(*place, text, ha="center", va="center", fontsize=7, color=colour, parse_math=False)
-    _ticks(axes, columns, rows, names)
+        axes.text(
+            *place,
+            texts[row, column],
+            ha="center",
+            va="center",
+            fontsize=6 if tight else 7,
+            color=colour,
+            parse_math=False,
+        )
+    _ticks(axes, over, down, names)
+    if tight:
+        axes.set_xticks(range(len(over)), over, rotation=90, fontsize=8, parse_math=False)
     return sheet.figure
+
+
+def _told(cell: Cell, tight: bool) -> str:
+    """A cell's numbers and words; ``tight``: in as many lines as it takes."""
+    mean = "–" if math.isnan(cell.mean) else f"{cell.mean:.3f}"
+    deviation = [] if math.isnan(cell.deviation) else [f"± {cell.deviation:.3f}"]
+    numbers = [mean, *deviation] if tight else [" ".join([mean, *deviation])]
+    words = cell.mark.split() if tight else [cell.mark] * bool(cell.mark)
+    return "\n".join([*numbers, f"n = {cell.n}", *words])
 
 
 def _margin(rows: Sequence[str]) -> float:

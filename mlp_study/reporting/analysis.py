@@ -10,7 +10,7 @@ from mlp_study.reporting.answer import answer, claims_answer
 from mlp_study.reporting.comparing import comparison_answer
 from mlp_study.reporting.factors import METRIC, factors_of, groups_of, measured, mechanisms_of
 from mlp_study.reporting.importance import Share, decomposition
-from mlp_study.reporting.reading import CURVE_METRICS, Study, read_curves
+from mlp_study.reporting.reading import CURVE_METRICS, KEPT, STOPPED, Study, carried_on, read_curves
 from mlp_study.reporting.search import search_answer
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Analysis:
         groups: indices of the runs of each combination of factors.
         mechanisms: why each run failed, None if it did not.
         shares: the decomposition of each metric's variance, on the data set with the most runs.
-        curves: [run, epoch, metric].
+        curves: [run, epoch, metric]; runs that stopped early keep their last values.
         main_data: the data set with the most runs, if there are several; accuracies of data sets are never pooled in
             the answer and the decomposition.
         answer: the sentence.
@@ -50,6 +50,11 @@ class Analysis:
     def rows(self) -> list[dict[str, Any]]:
         """The finished runs."""
         return self.study.rows
+
+    @property
+    def kept(self) -> str:
+        """What a reader of curves of several runs must know of those that stopped early; empty if none did."""
+        return KEPT if len(self.rows) > 1 and any(row["outcome"] == STOPPED for row in self.rows) else ""
 
     def value(self, run: int, metric: str) -> float:
         """A run's number, NaN if it has none; ``gap`` is training less test accuracy."""
@@ -73,7 +78,7 @@ def analysed(study: Study) -> Analysis:
     _, own_factors = factors_of(own, study.settings, study.kind)
     nested = study.claims is not None  # variants lie inside experiments: no main effects
     shares = {} if nested else {name: decomposition(own, own_factors, name) for name in EXPLAINED}
-    found = Analysis(study, axes, factors, groups, mechanisms, shares, curves, main, "")
+    found = Analysis(study, axes, factors, groups, mechanisms, shares, carried_on(study, curves), main, "")
     if study.kind == "comparison":
         sentence = comparison_answer(found)
     else:

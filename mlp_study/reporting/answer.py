@@ -101,30 +101,41 @@ def _failures(
     failed = sum(mechanism is not None for mechanism in mechanisms)
     if not failed:
         return "no run fails"
-    worst = []
-    for group, members in groups.items():
-        why = Counter(mechanisms[i] for i in members if mechanisms[i] is not None)
-        if 2 * why.total() > len(members):
-            spread = level([measured(rows[i], METRIC) for i in members])
-            cause, count = why.most_common(1)[0]
-            words = f"{described(factors, group)} ({cause} in {count}: {spread}"
-            worst.append((-why.total() / len(members), spread, words, group))
     words = f"{failed} run{'s' * (failed != 1)} fail{'s' * (failed == 1)}"
+    worst = failing(rows, groups, mechanisms)
     if not worst:
         return words
-    named = [f"{line}{_cure(rows, factors, groups, mechanisms, group)})" for *_, line, group in sorted(worst)[:NAMED]]
+    named = []
+    for group in worst[:NAMED]:
+        cause, count = Counter(mechanisms[i] for i in groups[group] if mechanisms[i] is not None).most_common(1)[0]
+        told = f"{cause} in {count}: {level([measured(rows[i], METRIC) for i in groups[group]])}"
+        if (other := cure(rows, factors, groups, mechanisms, group)) is not None:
+            key, value = next((key, v) for key, v, own in zip(factors, other, group, strict=True) if v != own)
+            reached = level([measured(rows[i], METRIC) for i in groups[other]]).removeprefix("accuracy ")
+            told += f"; with {key}={value} {reached}"
+        named.append(f"{described(factors, group)} ({told})")
     more = len(worst) - len(named)
     return f"{words}: {', '.join(named)}" + (f" and {more} more combination{'s' * (more != 1)}" if more else "")
 
 
-def _cure(
+def failing(
+    rows: Sequence[Row], groups: Mapping[tuple[str, ...], Sequence[int]], mechanisms: Sequence[str | None]
+) -> list[tuple[str, ...]]:
+    """The combinations of which most runs fail: those of which more do first, then by their accuracy."""
+    shares = {group: sum(mechanisms[i] is not None for i in own) / len(own) for group, own in groups.items()}
+    means = {group: mean_deviation([measured(rows[i], METRIC) for i in own])[0] for group, own in groups.items()}
+    found = [group for group, share in shares.items() if share > 0.5]
+    return sorted(found, key=lambda g: (-shares[g], -1.0 if math.isnan(means[g]) else means[g], g))
+
+
+def cure(
     rows: Sequence[Row],
     factors: Sequence[str],
     groups: Mapping[tuple[str, ...], Sequence[int]],
     mechanisms: Sequence[str | None],
     group: tuple[str, ...],
-) -> str:
-    """The best combination in which no run fails and which differs from ``group`` in one factor; empty if none does."""
+) -> tuple[str, ...] | None:
+    """The best combination in which no run fails and which differs from ``group`` in one factor; None if none does."""
     found = []
     for other, members in groups.items():
         changed = [place for place, value in enumerate(other) if value != group[place]]
@@ -132,9 +143,8 @@ def _cure(
             continue
         values = [measured(rows[i], METRIC) for i in members]
         if math.isfinite(mean := mean_deviation(values)[0]):
-            reached = level(values).removeprefix("accuracy ")
-            found.append((mean, f"; with {factors[changed[0]]}={other[changed[0]]} {reached}"))
-    return max(found)[1] if found else ""
+            found.append((mean, factors[changed[0]], other))
+    return max(found)[-1] if found else None
 
 
 def _best(rows: Sequence[Row], factors: Sequence[str], groups: Mapping[tuple[str, ...], Sequence[int]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from mlp_study.figures.style import COLOURS
 from mlp_study.means import half_width, mean_deviation
 from mlp_study.reporting.analysis import Analysis
-from mlp_study.reporting.factors import METRIC, continuous, levels_of, text
+from mlp_study.reporting.choosing import told_first
+from mlp_study.reporting.comparing import KEY
+from mlp_study.reporting.factors import METRIC, Row, continuous, levels_of, text
 from mlp_study.reporting.payload import DRAWN, reached
 from mlp_study.reporting.pictures import Picture
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 
     from mlp_study.figures.study import Cell
 
+Axis = Sequence[str]  # factors whose values stand together
 MOST_LEVELS = 24  # of a map's factor
+MOST_ACROSS = 10  # of them beside each other, as long as there are fewer of the other factor
 TIME = 0.8  # validation accuracy to be reached
 NAME = "test accuracy (share of images)"
 MOST_PHASES = 4  # phase diagrams, one an activation
@@ -37,12 +42,16 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
     from mlp_study.figures import study as figures
 
     if study.curves.size:
-        yield "learning_curves", learning_curves(curve_table(study), "combination" if study.factors else None)
+        table, by = curve_table(study), "combination" if study.factors else None
+        shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if by else ""
+        title = "; ".join(filter(None, [shown, study.kept]))
+        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:])
     if len(study.factors) >= 2:
-        names = _map_factors(study)
-        rows, columns = (levels_of(study.rows, name) for name in names)
-        if len(rows) <= MOST_LEVELS and len(columns) <= MOST_LEVELS:
-            yield "map", figures.value_map(cells_of(study, names), rows, columns, names, NAME)
+        first, second = map_axes(study)
+        rows, columns = levels(study, first), levels(study, second)
+        if max(len(rows), len(columns)) <= MOST_LEVELS * (2 if len(first) > 1 else 1) and len(columns) <= MOST_LEVELS:
+            names = ", ".join(first), ", ".join(second)
+            yield "map", figures.value_map(cells_of(study, (first, second)), rows, columns, names, NAME)
     yield from _phases(study)
     if study.factors:
         gap, time = (_by_combination(study, values) for values in _values(study))
@@ -55,14 +64,28 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
         yield "importance", figures.importance_bars(named, "test accuracy", len(study.rows))
 
 
-def _map_factors(study: Analysis) -> tuple[str, str]:
-    first = "activation" if "activation" in study.factors else study.factors[0]
-    second = next(name for name in ("data.scale", *study.factors) if name in study.factors and name != first)
-    return first, second
+def map_axes(study: Analysis) -> tuple[Axis, Axis]:
+    """Rows and columns: activation and scale before others, of several folders each apart, more rows than columns."""
+    among = [name for name in study.factors if name != KEY] if len(study.factors) > 2 else study.factors
+    first = "activation" if "activation" in among else among[0]
+    second = next(name for name in ("data.scale", *among) if name in among and name != first)
+    apart = KEY in study.factors and KEY not in (first, second)  # folders may differ in settings that are no factors
+    rows, columns = [first], [second]
+    if len(levels(study, [second])) > max(MOST_ACROSS, len(levels(study, [first]))):
+        rows, columns = columns, rows
+    return [KEY, *rows] if apart else rows, columns
+
+
+def levels(study: Analysis, axis: Axis) -> list[str]:
+    """The values of one factor, or the combinations of several that occur, in the order of their values."""
+    orders = [{name: i for i, name in enumerate(levels_of(study.rows, key))} for key in axis]
+    found = {tuple(text(row.get(key)) for key in axis) for row in study.rows}
+    ordered = sorted(found, key=lambda values: [order[v] for order, v in zip(orders, values, strict=True)])
+    return [", ".join(values) for values in ordered]
 
 
 def _phases(study: Analysis) -> Iterator[tuple[str, Figure]]:
-    """A phase diagram of the first two continuous factors for each activation: their limits differ."""
+    """A phase diagram of the first two continuous factors for each activation, whose limits differ, and folder."""
     from mlp_study.figures.study import phase_diagram
 
     axes = continuous(study.rows, study.factors)[:2]
@@ -72,25 +95,31 @@ def _phases(study: Analysis) -> Iterator[tuple[str, Figure]]:
     rows, columns = (levels_of(study.rows, name) for name in names)
     if len(rows) > MOST_LEVELS or len(columns) > MOST_LEVELS:
         return
-    activations = levels_of(study.rows, "activation")
-    for activation in activations[:MOST_PHASES]:
-        own = [i for i, row in enumerate(study.rows) if text(row.get("activation")) == activation]
-        index = {key: c.mean for key, c in cells_of(study, names, "initial/stability_index", own).items() if c.n}
+    kind = [*([KEY] if KEY in study.factors else []), "activation"]
+    kinds = levels(study, kind)
+    for name in kinds[:MOST_PHASES]:
+        own = [i for i, row in enumerate(study.rows) if _named(row, kind) == name]
+        pair = ([names[0]], [names[1]])
+        index = {key: c.mean for key, c in cells_of(study, pair, "initial/stability_index", own).items() if c.n}
         figure = phase_diagram(
-            cells_of(study, names, METRIC, own), rows, columns, names, f"{activation}: {NAME}", index or None
+            cells_of(study, pair, METRIC, own), rows, columns, names, f"{name}: {NAME}", index or None
         )
-        yield f"phase_{activation}" if len(activations) > 1 else "phase", figure
+        yield f"phase_{re.sub(r'[^a-zA-Z0-9_.-]+', '_', name)}" if len(kinds) > 1 else "phase", figure
 
 
 def cells_of(
-    study: Analysis, names: tuple[str, str], metric: str = METRIC, runs: Sequence[int] | None = None
+    study: Analysis, axes: tuple[Axis, Axis], metric: str = METRIC, runs: Sequence[int] | None = None
 ) -> dict[tuple[str, str], Cell]:
-    """Mean, deviation, n and the most frequent mechanism for each pair of values of two factors; None: of all runs."""
+    """Mean, deviation, n and the most frequent mechanism at each pair of values of two axes; None: of all runs."""
     members: dict[tuple[str, str], list[int]] = {}
     for i in range(len(study.rows)) if runs is None else runs:
         row = study.rows[i]
-        members.setdefault((text(row.get(names[0])), text(row.get(names[1]))), []).append(i)
+        members.setdefault((_named(row, axes[0]), _named(row, axes[1])), []).append(i)
     return {key: _cell([study.value(i, metric) for i in own], _mark(study, own)) for key, own in members.items()}
+
+
+def _named(row: Row, axis: Axis) -> str:
+    return ", ".join(text(row.get(key)) for key in axis)
 
 
 def _cell(values: Sequence[float], mark: str = "") -> Cell:
@@ -116,14 +145,12 @@ def _by_combination(study: Analysis, values: Sequence[float]) -> dict[str, Cell]
 
 
 def curve_table(study: Analysis) -> pd.DataFrame:
-    """The curves of the best, the worst and some combinations between, below each other."""
+    """The curves of the combinations that tell the most, in the order of all, below each other."""
     import numpy as np
     import pandas as pd
 
-    level = {group: mean_deviation([study.value(i, METRIC) for i in own])[0] for group, own in study.groups.items()}
-    order = sorted(study.groups, key=lambda group: math.inf if math.isnan(level[group]) else -level[group])
-    places = np.unique(np.linspace(0, len(order) - 1, min(len(COLOURS), len(order))).round().astype(int))
-    groups = [order[place] for place in places]
+    order = list(study.groups)
+    groups = [order[place] for place in sorted(told_first(study)[: len(COLOURS)])]
     shown = [(group, study.curves[i][:, : len(DRAWN)]) for group in groups for i in study.groups[group]]
     whole = pd.DataFrame(np.concatenate([curve for _, curve in shown]), columns=list(DRAWN))
     whole["epoch"] = np.concatenate([np.arange(1, len(curve) + 1) for _, curve in shown])

@@ -14,8 +14,8 @@ from mlp_study.reporting.drawing import PREFIX, drawn_figures
 from mlp_study.reporting.network import network_page
 from mlp_study.reporting.page import page_of
 from mlp_study.reporting.payload import payload
-from mlp_study.reporting.pictures import PAGE_BYTES, Picture, left_by_others
-from mlp_study.reporting.reading import Study, read_study
+from mlp_study.reporting.pictures import PAGE_BYTES, Picture, left_by_others, told_apart
+from mlp_study.reporting.reading import Study, read_study, short_names
 from mlp_study.reporting.tables import write_tables
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,15 @@ def _pictures(
 ) -> tuple[list[Picture], list[str]]:
     """The static figures; of a single run also what its network does, into ``data``."""
     if study.study.kind == "run":
-        found = network_page(Path(study.rows[0]["folder"]), root)
-        data.update(found.data)
-        drawn, missing = found.pictures, [found.missing] if found.missing else []
+        page = network_page(Path(study.rows[0]["folder"]), root)
+        data.update(page.data)
+        drawn, missing = page.pictures, [page.missing] if page.missing else []
     else:
         charted = CHARTED if study.study.search else ()
-        drawn, missing = [picture for top in study.study.folders for picture in left_by_others(top, charted)], []
+        names = short_names(study.study.folders)
+        several = len(names) > 1
+        found = [p for top, name in names.items() for p in left_by_others(top, charted, name if several else "")]
+        drawn, missing = told_apart(found), []
     if figures:
         drawn = [*drawn, *drawn_figures(study)]
     return drawn, missing

@@ -174,12 +174,13 @@ def _pictures(model: nn.Sequential, images: ImageSet, predicted_N: Tensor, sure_
 
     first = torch.arange(min(GRID, len(labels_N)))
     wrong = int((labels_N[first] != predicted_N[first]).sum())
+    marked = f"{wrong} wrong one{' is' if wrong == 1 else 's are'} marked" if wrong else "none is wrong"
     total = int((labels_N != predicted_N).sum())
     drawn = [
         Picture.of(
             "predictions",
             "Predictions",
-            f"The first {len(first)} test images with the predicted class on each; {wrong} wrong ones are marked.",
+            f"The first {len(first)} test images with the predicted class on each; {marked}.",
             grid(first, "the first ones"),
         )
     ]

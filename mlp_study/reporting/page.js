@@ -100,9 +100,13 @@ const dark = () => !forced && darkMode.matches;
 const ink = () => dark() ? "#ececec" : "#1b1b1b";
 const colour = i => COLOURS[i % COLOURS.length] === "ink" ? ink() : COLOURS[i % COLOURS.length];
 const faint = (c, a) => `rgba(${parseInt(c.slice(1, 3), 16)},${parseInt(c.slice(3, 5), 16)},${parseInt(c.slice(5, 7), 16)},${a})`;
-function draw(id, traces, layout) {
+function draw(id, traces, layout, nothing = "") { // `nothing`: what to say where no value can be drawn
   const target = byId(id);
   if (!target) return;
+  const blank = nothing && !traces.some(t => t.y.some(finite)), note = target.previousElementSibling;
+  if (note && note.classList.contains("blank")) note.remove();
+  target.hidden = Boolean(blank);
+  if (blank) { target.before(make("p", { class: "caption blank" }, nothing)); target.parentElement.hidden = false; return; }
   if (target.parentElement.querySelector("h3")) { // a panel beside others: without data it takes no room
     target.parentElement.hidden = !traces.length;
     if (!traces.length) return;
@@ -179,11 +183,9 @@ function buildHeatMap() {
 
 // ---- curves -----------------------------------------------------------------------------------------------------
 let ticked = null;
-function ranked() { // best, worst and some between: what to show first
-  const metric = D.metrics["test/accuracy"] || Object.values(D.metrics)[0] || [];
-  const order = liveGroups.map(x => [x.g, stats(x.members.map(i => metric[i])).mean ?? -1]).sort((a, b) => b[1] - a[1]).map(x => x[0]);
-  if (order.length <= CURVES_SHOWN) return order;
-  return [...new Set(Array.from({ length: CURVES_SHOWN }, (_, i) => order[Math.round(i * (order.length - 1) / (CURVES_SHOWN - 1))]))];
+function ranked() { // what to show first, as the PNG does; of a filter's choice likewise
+  const here = new Set(liveGroups.map(x => x.g));
+  return D.told_first.filter(g => here.has(g)).slice(0, CURVES_SHOWN);
 }
 function buildTicks() {
   const box = byId("curve-groups"), here = new Set(liveGroups.map(x => x.g));
@@ -233,10 +235,12 @@ function drawCurves() {
   fill("loss-note", leaves.length && finite(top) ? `The loss axis ends at ${top.toLocaleString("en")}, about a thousand times the first training loss of the middle combination. Triangles at its top: ${leaves.length} of the ${chosen.length} chosen go beyond; choose only such curves to see where.` : "");
   const both = metric => [[`train/${metric}`, "dot", "-open"], [`val/${metric}`, "solid", ""]];
   const epochs = { title: { text: "epoch" }, ...(D.curves.of <= 12 ? { dtick: 1 } : {}), tickformat: "d" };
-  draw("curves-accuracy", curveTraces(both("accuracy"), chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "accuracy" } } });
-  draw("curves-loss", curveTraces(both("loss"), chosen, wide.type ? Math.min(...losses.filter(v => v > 0)) / 2 : 0, top), { xaxis: epochs, yaxis: { title: { text: "loss (mean per image)" }, ...wide } });
-  draw("curves-dead", curveTraces([["dead", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "dead units (share)" }, range: [-0.03, 1.03] } });
-  draw("curves-saturated", curveTraces([["saturated", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "saturated (unit, image) pairs (share)" }, range: [-0.03, 1.03] } });
+  const blank = what => `Nothing to draw: ${chosen.length ? `no ${what} of the chosen combinations is finite` : "choose a combination above"}.`;
+  draw("curves-accuracy", curveTraces(both("accuracy"), chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "accuracy" } } }, blank("accuracy"));
+  draw("curves-loss", curveTraces(both("loss"), chosen, wide.type ? Math.min(...losses.filter(v => v > 0)) / 2 : 0, top), { xaxis: epochs, yaxis: { title: { text: "loss (mean per image)" }, ...wide } }, blank("loss"));
+  const none = what => D.curves.parts[what] ? `Nothing to draw: ${what} units were recorded for none of the combinations chosen above, for others they were.` : "";
+  draw("curves-dead", curveTraces([["dead", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "dead units (share)" }, range: [-0.03, 1.03] } }, none("dead"));
+  draw("curves-saturated", curveTraces([["saturated", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "saturated (unit, image) pairs (share)" }, range: [-0.03, 1.03] } }, none("saturated"));
   for (const id of ["curve-key", "units-key"]) fill(id, ...chosen.map((g, k) => make("span", { class: "key" }, make("span", { style: `color:${colour(k)}`, "aria-hidden": "true" }, ["●", "■", "▲", "◆", "▼", "✚", "✖"][k % 7]), ` ${groupLabel(g)}`)));
   const last = (part, g) => { const v = D.curves.parts[part]; if (!v) return ["–", "–"]; const at = v.mean[g].map((m, e) => [m, e]).filter(([m]) => finite(m)).pop(); return at ? [shown(at[0]), v.half ? shown(v.half[g][at[1]]) : "–"] : ["–", "–"]; };
   const table = parts => ["runs", "n", ...parts.flatMap(p => [p, "± (95 %)"])];
@@ -351,7 +355,7 @@ function histograms() {
   (D.histograms || []).forEach((h, layer) => {
     const width = h.edges[1] - h.edges[0], x = h.counts.map((_, i) => h.edges[i] + width / 2), total = h.counts.reduce((a, b) => a + b, 0) || 1;
     draw(`histogram-${layer}`, [{ type: "bar", x, y: h.counts.map(v => v / total), width, marker: { color: "#0072B2" }, text: h.counts.map((v, i) => `z from ${shown(h.edges[i], 2)} to ${shown(h.edges[i + 1], 2)}<br>${(100 * v / total).toFixed(2)} %`), textposition: "none", hoverinfo: "text" }],
-      { height: 260, bargap: 0, xaxis: { title: { text: `pre-activation z of hidden layer ${layer + 1}` } }, yaxis: { title: { text: "share" } } });
+      { height: 260, bargap: 0, xaxis: { title: { text: `pre-activation z of hidden layer ${layer}` } }, yaxis: { title: { text: "share" } } });
   });
 }
 

@@ -96,7 +96,7 @@ def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Pictu
     if len(study.rows) > 1:
         yield from _of_many(study, data)
     elif study.rows and data["curves"]["parts"]:
-        yield "curves", "Learning curves", section("curves")
+        yield "curves", "Learning curves", curves(study)
     if units:
         yield "units", "Dead and saturated units through training", section("units")
     if data.get("confusion"):
@@ -125,7 +125,7 @@ def _of_many(study: Analysis, data: Mapping[str, Any]) -> Iterator[tuple[str, st
     if study.axes and data["metrics"]:
         yield "overview", "Overview", section("overview")
     if data["curves"]["parts"]:
-        yield "curves", "Learning curves", section("ticks") + section("curves")
+        yield "curves", "Learning curves", section("ticks") + curves(study)
     if data["metrics"] and study.factors:
         yield "time", "Time to reach an accuracy", section("time")
         if "gap" in data["metrics"]:
@@ -141,6 +141,15 @@ def section(name: str) -> str:
     parts = asset("page.sections.html").split("<!-- ")
     found = next(part.partition(" -->")[2] for part in parts if part.startswith(f"{name} -->"))
     return found.strip().replace("FAILED", f"{FAILED:.0%}")
+
+
+def curves(study: Analysis) -> str:
+    """The section of the learning curves, which says what they are means of."""
+    kept = f" {study.kept[:1].upper()}{study.kept[1:]}." if study.kept else ""
+    several = f"Mean over n seeds; band: its 95 % interval (Student's t).{kept}"
+    one = "n = 1 run." if len(study.rows) == 1 else f"One run a curve.{kept}"
+    repeated = any(len(members) > 1 for members in study.groups.values())
+    return section("curves").replace("MEANS", several if repeated else one)
 
 
 def _caption(text: str) -> str:

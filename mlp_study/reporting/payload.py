@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from mlp_study.figures.curves import loss_limit
 from mlp_study.means import grouped, half_widths, t_quantile
+from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.factors import MECHANISMS, continuous, is_number, levels_of, text
 from mlp_study.reporting.importance import Share
 from mlp_study.reporting.reading import CURVE_METRICS
@@ -54,6 +55,7 @@ def payload(study: Analysis, page: Path) -> dict[str, Any]:
             "folder": [str(row["folder"]) for row in rows],
         },
         "groups": list(study.groups.values()),
+        "told_first": told_first(study),
         "curves": curves(study.curves, list(study.groups.values())),
         "times": {str(target): reached(study.curves, target) for target in TARGETS},
         "importance": {name: _shares(found) for name, found in study.shares.items()},

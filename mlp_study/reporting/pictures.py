@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,17 +64,30 @@ def rendered(figure: Figure, form: str) -> bytes:
     return content.getvalue()
 
 
-def left_by_others(folder: Path, charted: tuple[str, ...] = ()) -> list[Picture]:
-    """The PNGs in ``folder/figures``: what a search or a reproduction has drawn at its end.
+def left_by_others(folder: Path, charted: tuple[str, ...] = (), of: str = "") -> list[Picture]:
+    """The PNGs in ``folder/figures``: what a run, a search or a reproduction has drawn at its end.
 
     Args:
-        folder: the search's or reproduction's.
+        folder: the run's, search's or reproduction's.
         charted: how the names of those begin that the page shows interactively.
+        of: the folder in words, where others have figures of the same names; files and headings then begin with it.
     """
     found = []
     for path in sorted((folder / "figures").glob("*.png")):
         name = path.stem.replace("_", " ")
         shown = path.stem.startswith(charted) if charted else False
-        text = f"{name}, as drawn when the runs ended."
-        found.append(Picture(path.stem, name[:1].upper() + name[1:], text, path.read_bytes(), charted=shown))
+        heading = f"{of}: {name}" if of else name[:1].upper() + name[1:]
+        own = re.sub(r"[^\w.-]+", "_", f"{of}_{path.stem}") if of else path.stem
+        text = f"{heading if of else name}, as drawn when the runs ended."
+        found.append(Picture(own, heading, text, path.read_bytes(), charted=shown))
     return found
+
+
+def told_apart(pictures: Iterable[Picture]) -> list[Picture]:
+    """No file's name twice: those that come later are numbered."""
+    found: dict[str, Picture] = {}
+    for picture in pictures:
+        names = itertools.chain([picture.name], (f"{picture.name}_{i}" for i in itertools.count(2)))
+        name = next(name for name in names if name not in found)
+        found[name] = replace(picture, name=name)
+    return list(found.values())

@@ -22,6 +22,8 @@ CURVE_METRICS = (
     "train/loss", "train/accuracy", "val/loss", "val/accuracy", "dead", "saturated", "seconds", "step",
 )  # fmt: skip
 NAMED = 3  # compared folders in the title
+STOPPED = "early_stopped"
+KEPT = "a run that stopped early keeps its last value to its planned end"
 CLAIMS, MULTIRUN = "reproduction.json", "multirun.yaml"
 
 
@@ -60,7 +62,7 @@ class Study:
     @property
     def title(self) -> str:
         """The folder's name and what it is, or the names of those that are compared."""
-        names = list(_short_names(self.folders).values())
+        names = list(short_names(self.folders).values())
         if len(names) == 1:
             return f"{self.folders[0].resolve().name}: report of a {self.kind}"
         more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
@@ -76,7 +78,7 @@ def read_study(folders: Sequence[Path]) -> Study:
     several = len(folders) > 1
     study = Study("comparison" if several else "sweep", list(folders), settings={"folders": None} if several else {})
     results: list[dict[str, Any]] = []
-    names = _short_names(folders)
+    names = short_names(folders)
     for top in folders:
         if not top.is_dir():
             raise DataError(f"{top} is not a folder; report takes the folder of a run, of a sweep or of reproduce")
@@ -94,7 +96,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
-def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
+def short_names(folders: Sequence[Path]) -> dict[Path, str]:
     """Folders as seen from the one that they share."""
     shared = os.path.commonpath([folder.resolve().parent for folder in folders])
     return {folder: Path(os.path.relpath(folder.resolve(), shared)).as_posix() for folder in folders}
@@ -172,6 +174,36 @@ def read_curves(study: Study) -> np.ndarray:
             if name in columns:
                 curves[k, : len(columns[name]), place] = columns[name]
     return curves
+
+
+def carried_to(outcome: str, ended: int, planned: int, longest: int) -> int:
+    """The epoch until which a run's last value counts among those of other runs: a mean is of the same ones throughout.
+
+    A run that stopped early had been given up to ``planned`` epochs; of any other the last epoch is its end: one that
+    diverged has no value to keep, and one that was pruned might have gone anywhere.
+
+    Args:
+        outcome: of the run.
+        ended: its last epoch.
+        planned: its epochs, had it not stopped.
+        longest: the last epoch of any run.
+    """
+    return max(ended, min(planned, longest)) if outcome == STOPPED else ended
+
+
+def carried_on(study: Study, curves: np.ndarray) -> np.ndarray:
+    """Curves [run, epoch, metric] in which runs that stopped early keep the last value of each metric."""
+    import numpy as np
+
+    kept = curves.copy()
+    for k, row in enumerate(study.rows):
+        measured = np.isfinite(curves[k])
+        ended = int(measured.any(axis=1).nonzero()[0].max(initial=-1)) + 1
+        last = carried_to(str(row["outcome"]), ended, int(row.get("trainer.max_epochs") or ended), curves.shape[1])
+        for place in range(curves.shape[2]):
+            if last > ended and measured[:, place].any():
+                kept[k, ended:last, place] = curves[k, measured[:, place].nonzero()[0].max(), place]
+    return kept
 
 
 def _columns(folder: Path, study: Study) -> dict[str, list[float | None]]:

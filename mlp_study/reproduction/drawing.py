@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.figures.style import COLOURS
+from mlp_study.reporting.reading import KEPT, STOPPED, carried_to
 from mlp_study.reproduction.experiments import CURVES, OF_A_RUN, Experiment
 from mlp_study.reproduction.runs import Done
 
@@ -52,18 +53,19 @@ def _curves(found: Experiment, done: Sequence[Done], variants: Sequence[str], pa
 
     from mlp_study.figures import learning_curves
 
-    rows = [{**row, "variant": v} for v in variants for row in _carried_on([r for r in done if r.cell.variant == v])]
+    own = [run for run in done if run.cell.variant in variants]
+    last = max((int(run.rows[-1]["epoch"]) for run in own if run.rows), default=0)
+    rows = [{**row, "variant": v} for v in variants for run in own if run.cell.variant == v for row in _kept(run, last)]
     data = " and ".join(dict.fromkeys(run.cell.config.data.name for run in done))
-    stopped = any(run.outcome != "completed" for run in done if run.cell.variant in variants)
-    title = f"{found.name} on {data}" + (": a run that has ended keeps its last value" if stopped else "")
+    stopped = any(run.outcome == STOPPED for run in own)
+    title = f"{found.name} on {data}" + (f": {KEPT}" if stopped else "")
     return learning_curves(pd.DataFrame(rows), by="variant", metrics=panels, title=title, validation="test")
 
 
-def _carried_on(runs: Sequence[Done]) -> Iterator[Row]:
-    """Every run's rows up to the longest run's last epoch, or the mean would be of the survivors only."""
-    last = max((run.rows[-1]["epoch"] for run in runs if run.rows), default=0)
-    for run in runs:
-        yield from run.rows
-        for epoch in range(int(run.rows[-1]["epoch"]) + 1 if run.rows else 1, int(last) + 1):
-            if run.rows:
-                yield {**run.rows[-1], "epoch": epoch}
+def _kept(run: Done, longest: int) -> Iterator[Row]:
+    """A run's rows; the last of one that stopped early again and again, or the mean would be of the others only."""
+    yield from run.rows
+    if run.rows:
+        ended = int(run.rows[-1]["epoch"])
+        last = carried_to(run.outcome, ended, run.cell.config.trainer.max_epochs, longest)
+        yield from ({**run.rows[-1], "epoch": epoch} for epoch in range(ended + 1, last + 1))

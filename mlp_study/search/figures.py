@@ -39,7 +39,8 @@ def draw(study: Study, objectives: Sequence[Objective], folder: Path) -> dict[st
     usable = drawable(study, objectives)
     for name, plot in _plots(usable, objectives):
         try:
-            with warnings.catch_warnings():
+            # Optuna sets its style for the whole process: it must not reach the figures that are drawn after its own
+            with warnings.catch_warnings(), mpl.rc_context():
                 warnings.simplefilter("ignore")
                 axes = plot()
                 first = axes.flat[0] if hasattr(axes, "flat") else axes

@@ -172,6 +172,25 @@ def test_the_loss_axis_ends_a_thousand_times_above_the_middle_group(first, limit
     assert loss_limit(first) == limit
 
 
+@pytest.mark.parametrize(("seeds", "factor"), [(2, 1.0), (5, 1e3)])
+def test_the_axis_is_of_the_means_and_no_band_covers_it(seeds, factor):
+    """Two seeds have a t quantile of 12.7; of five seeds that lie far apart the band reaches from zero upwards."""
+    table = grouped(3, seeds)
+    first = (table["activation"] == "activation_0") & (np.arange(len(table)) % (15 * seeds) < 15)
+    table.loc[first, ["train/loss", "val/loss"]] *= 1.0 + 3.0 * factor
+    figure = learning_curves(table, by="activation")
+    for axes in figure.axes:
+        values = np.concatenate([line.get_ydata() for line in axes.get_lines()])
+        bottom, top = axes.get_ylim()
+        span = np.log(values.max() / values.min()) if axes.get_yscale() == "log" else np.ptp(values)
+        room = np.log(top / bottom) if axes.get_yscale() == "log" else top - bottom
+        assert room < 1.2 * span
+    bands = [axes.collections for axes in figure.axes]
+    assert all(band.get_alpha() < 0.15 for own in bands for band in own)
+    assert COLOURS[0] not in {to_hex(band.get_facecolor()[0]).upper() for band in bands[0]}
+    assert len(bands[1]) >= 4
+
+
 def test_curves_show_the_numbers_of_the_table():
     table = curves_of()
     loss, accuracy = learning_curves(table).axes

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from mlp_study.figures.study import MOST_BARS, Cell, combinations, importance_bars, phase_diagram, value_map
-from mlp_study.figures.style import text_on
+from mlp_study.figures.style import DPI, text_on
 from tests.figures.test_figures import misplaced, texts_of
 
 SCALES = ("none", "unit", "symmetric", "standard", "pixel_standard", "whiten_pca")
@@ -40,6 +40,8 @@ def named(count: int, length: int = 40, **more: float) -> dict[str, Cell]:
     }
 
 
+LONG = [f"the_network_with_{i}_hidden_layers and what its source calls clipped, on raw pixels" for i in range(8)]
+LONGER = [f"{name} {i}" for i in range(3) for name in LONG]
 MANY = tuple(map(str, range(24)))
 PHASE = ("data.gain", "optimizer.lr")
 SHARES = [("activation x data.scale", 0.6), ("activation", 0.3), ("the rest", 0.1)]
@@ -54,6 +56,10 @@ CASES = {
     "a column": lambda: mapped(("a", "b"), ("c",), ("experiment.variant", "data.scale")),
     "rates": lambda: mapped(GAINS, RATES, PHASE),
     "many": lambda: mapped(MANY[:6], MANY, ("a", "b")),
+    "many of a long name": lambda: mapped(
+        LONG, [f"{name} {i}" for i in range(3) for name in LONG], ("a", "b"), "x y z"
+    ),
+    "long names": lambda: mapped(LONG, LONG, ("experiment", "experiment.variant"), "step too large"),
     "a limit": lambda: phase_diagram(grid(GAINS, RATES), GAINS, RATES, PHASE, f"relu: {VALUE}", limit(GAINS, RATES)),
     "no limit": lambda: phase_diagram(grid(GAINS, RATES), GAINS, RATES, PHASE, VALUE),
     "intervals": lambda: combinations(named(9), "training less test accuracy (share of images)"),
@@ -71,6 +77,11 @@ def test_no_text_lies_over_another_or_outside_and_the_caption_says_n(name):
     figure = CASES[name]()
     assert misplaced(figure) == []
     assert "n = " in caption(figure)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "map" in name or "many" in name or "long" in name])
+def test_a_map_is_no_wider_than_a_screen(name):
+    assert CASES[name]().get_size_inches()[0] * DPI <= 1600
 
 
 def test_a_map_shows_each_cell_s_numbers_where_it_stands():

@@ -16,7 +16,13 @@ SCALES = ("none", "unit", "symmetric", "standard")
 
 
 def write_synthetic(
-    top: Path, runs: int = 40, epochs: int = 4, seeds: int = 2, overrides: tuple[str, ...] = (), data: str = "digits"
+    top: Path,
+    runs: int = 40,
+    epochs: int = 4,
+    seeds: int = 2,
+    overrides: tuple[str, ...] = (),
+    data: str = "digits",
+    outcome: str = "completed",
 ) -> Path:
     """``runs`` folders, activation x scale x learning rate x seeds; relu on raw pixels has dead units."""
     source = random.Random(runs)
@@ -45,7 +51,7 @@ def write_synthetic(
         }
         result = MemberResult(
             config=config(*settings, *overrides),
-            outcome="diverged" if activation == "elu" and scale == "none" else "completed",
+            outcome="diverged" if activation == "elu" and scale == "none" else outcome,
             curves=curves,
             metrics=metrics,
             diagnostics={"initial": {"dead": 0.0, "stability_index": lr * 300}, "final": {"dead": float(dead)}},

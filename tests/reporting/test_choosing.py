@@ -1,0 +1,63 @@
+"""Which combinations the curves show first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlp_study.reporting.analysis import Analysis, analysed
+from mlp_study.reporting.choosing import told_first
+from mlp_study.reporting.drawing import curve_table
+from mlp_study.reporting.make import make_report
+from mlp_study.reporting.payload import payload
+from mlp_study.reporting.reading import read_study
+from tests.reporting.conftest import Browser
+from tests.reporting.synthetic import write_synthetic
+
+
+def studied(top: Path, **settings: int) -> Analysis:
+    return analysed(read_study([write_synthetic(top, **settings)]))
+
+
+def chosen(study: Analysis) -> list[str]:
+    order = list(study.groups)
+    return [" ".join(order[place]) for place in told_first(study)]
+
+
+def test_the_puzzle_the_failures_their_cures_and_the_best_come_first(tmp_path):
+    study = studied(tmp_path)  # relu fails on raw pixels, and so does elu; a learning rate does not vary
+    assert study.factors == ["activation", "data.scale"]
+    first = chosen(study)[:7]
+    assert first[:4] == ["relu none", "sigmoid none", "relu unit", "sigmoid unit"]
+    assert "elu none" in first
+    best = max(study.groups, key=lambda group: sum(study.value(i, "test/accuracy") for i in study.groups[group]))
+    assert " ".join(best) in first
+
+
+def test_every_combination_has_its_place_and_page_and_figure_show_the_same(tmp_path):
+    study = studied(tmp_path, runs=120)
+    order = told_first(study)
+    assert sorted(order) == list(range(len(study.groups)))
+    assert payload(study, tmp_path / "report.html")["told_first"] == order
+    names = [", ".join(group) for group in study.groups]
+    assert set(curve_table(study)["combination"]) == {names[place] for place in order[:7]}
+
+
+def test_without_the_puzzle_curves_are_spread_between_the_best_and_the_worst(tmp_path):
+    study = studied(tmp_path, runs=40)
+    rows = [row for row in study.rows if row["activation"] == "gelu"]
+    for i, row in enumerate(rows):
+        row["test/accuracy"] = 0.9 + 0.01 * i
+    study.study.rows[:] = rows
+    study = analysed(study.study)
+    assert chosen(study) == ["standard", "none", "symmetric", "unit"]
+
+
+def test_a_panel_without_a_value_says_so(browser: Browser, tmp_path: Path):
+    page = make_report([write_synthetic(tmp_path / "runs")], tmp_path, figures=False)
+    browser.open(page)
+    panel = "#curves-dead"
+    assert browser.js(f"return document.querySelector('{panel}').hidden") is False
+    assert "Nothing to draw" not in browser.text("#units")
+    browser.js("for (const t of document.querySelectorAll('#curve-groups input')) if (t.checked) t.click()")
+    assert browser.js(f"return document.querySelector('{panel}').hidden") is True
+    assert "Nothing to draw" in browser.text("#units")
