@@ -194,7 +194,8 @@ def importance_bars(shares: Sequence[tuple[str, float]], value: str, n: int) -> 
     """
     some = shares[:MOST_BARS]
     left = 0.3 + 0.08 * max((len(name) for name, _ in some), default=1)
-    sheet = Sheet(left + 4.0, 0.28 * len(some) + 0.7, "", f"Type II sums of squares beyond chance, over the total; n = {n} runs.")
+    below = f"Type II sums of squares beyond chance, over the total; n = {n} runs."
+    sheet = Sheet(left + 4.0, 0.28 * len(some) + 0.7, "", below)
     axes = sheet.panel(left, left + 3.8, below=0.45, above=0.05)
     axes.barh(range(len(some)), [part for _, part in some], color=COLOURS[0])
     axes.set_yticks(range(len(some)), [name for name, _ in some], fontsize=8, parse_math=False)
