@@ -183,6 +183,13 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
         assert str(error.value).endswith("delete it to start again")
         assert "\n" not in str(error.value)
     path.unlink()
+    interrupted_after(2, path, config(*RICH))
+    flipped = bytearray(path.read_bytes())
+    flipped[-1] ^= 0x40  # a number's, which leaves a file that can be read
+    path.write_bytes(flipped)
+    with pytest.raises(DataError, match="is damaged: its numbers have changed; delete it to start again"):
+        trained(config(*RICH), resume_from=path)
+    path.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         trained(config(*RICH), resume_from=path)
 

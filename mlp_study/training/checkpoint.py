@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
         "diagnostics": module.diagnostics,
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    whole = {name: t.detach().contiguous() for name, t in tensors.items()}
+    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    story["crc32"] = _checksum(whole)
     try:
         save_file(whole, temporary, metadata={"story": json.dumps(story)})
         temporary.replace(path)
@@ -99,6 +101,17 @@ def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str,
     module.curves, module.diagnostics = story["curves"], story["diagnostics"]
 
 
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """Of all numbers: safetensors notices only a damaged header."""
+    import torch
+
+    found = 0
+    for name in sorted(tensors):
+        numbers: Any = tensors[name].reshape(-1).view(torch.uint8).numpy()  # a buffer, as its types don't say
+        found = zlib.crc32(numbers, found)
+    return found
+
+
 def progress_in(path: Path, configs: Sequence[RunConfig]) -> tuple[int, int]:
     """How many epochs and steps the checkpoint of these runs has behind it.
 
@@ -121,6 +134,8 @@ def _read(path: Path, configs: Sequence[RunConfig]) -> tuple[dict[str, Any], dic
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"the checkpoint {path} cannot be read ({error}); delete it to start again") from error
+    if isinstance(story, dict) and story.get("crc32") not in (None, _checksum(tensors)):  # None: an older version's
+        raise DataError(f"the checkpoint {path} is damaged: its numbers have changed; delete it to start again")
     if (
         not isinstance(story, dict)
         or story.get("format") != FORMAT
