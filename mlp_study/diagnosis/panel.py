@@ -67,7 +67,7 @@ def text_of(diagnosis: Diagnosis) -> str:
     """The panel as plain text."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=120)
     with console.capture() as captured:
         print_panel(diagnosis, console)
     return captured.get().rstrip()
