@@ -202,14 +202,15 @@ def union(module: PopulationModule, which: str) -> list[str]:
 
 def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> list[Row]:
     """The diagnostics of ``probes.ends`` for each member of ``mlp``, those of units on the whole training split."""
+    names = union(module, "ends")
     values = measured(
         mlp,
         feed,
-        union(module, "ends"),
+        names,
         module.configs[0].probes.images,
         whole=True,
         updates=module.updates if mlp is module.mlp else None,
-        square=_kept_squares(module, mlp) if module.updates.step_count else None,
+        square=_kept_squares(module, mlp) if module.updates.step_count and "sharpness" in names else None,
     )
     return [row_of(values, k, config.probes.ends) for k, config in enumerate(mlp.configs)]
 
@@ -256,7 +257,7 @@ class Probing(Callback):
         first, names = module.configs[0].probes, union(module, "epochs")
         if not names or module.epochs_done % first.every:
             return
-        square = _kept_squares(module, module.mlp)
+        square = _kept_squares(module, module.mlp) if "sharpness" in names else None  # as large as the weights
         values = measured(module.mlp, module.feed, names, first.images, updates=module.updates, square=square)
         for place in module.active_places():
             k = module.live[place]
