@@ -391,6 +391,7 @@ def test_resume_takes_any_folder_with_the_users_quotes_or_without(name: str, tmp
         resumed([f"resume={folder}"])
 
 
+@pytest.mark.slow
 def test_a_finished_runs_folder_is_not_written_again(tmp_path: Path) -> None:
     small = ("model.widths=[3]", "trainer.max_epochs=1", "wandb.mode=disabled", "save=none", "hydra.run.dir=r")
     assert finished(tmp_path, *small).returncode == 0

@@ -73,10 +73,12 @@ def test_a_run_imports_nothing_that_it_does_not_use(tmp_path):
     assert (tmp_path / "result.json").is_file()
 
 
+@pytest.mark.slow
 def test_networks_can_be_compiled_where_lightning_was_imported_without_the_compiler():
     run(COMPILE)
 
 
+@pytest.mark.slow
 def test_a_release_that_wants_more_of_the_compiler_is_imported_whole():
     run(OTHERS)
 

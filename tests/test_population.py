@@ -63,8 +63,12 @@ def test_of_a_grid_in_one_population_few_runs_of_equal_choices_are_left():
     assert len(module.mlp.slices) == 4 * 6 + 1
 
 
+NORMALIZED = (("batch", False), ("layer", False), ("batch", True))
+
+
 @pytest.mark.parametrize(
-    ("norm", "gpu"), [("none", False), ("batch", False), ("layer", False), ("none", True), ("batch", True)]
+    ("norm", "gpu"),
+    [("none", False), ("none", True), *(pytest.param(*case, marks=pytest.mark.slow) for case in NORMALIZED)],
 )
 def test_a_mixed_population_equals_separate_runs(norm: str, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = one_of_each()

@@ -36,6 +36,7 @@ def test_the_halves_share_no_learning_rate_and_no_seed(study):
     assert len({json.dumps(cell) for cell in held}) == 200
 
 
+@pytest.mark.slow
 def test_a_study_measures_every_part_and_no_two_share_a_learning_rate(study, monkeypatch, tmp_path):
     found = {}
     monkeypatch.setattr(study, "measure", lambda part, runs, *_: found.setdefault(part, []).extend(runs))

@@ -75,7 +75,7 @@ def module_of(*members):
     return module, order
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+@pytest.mark.parametrize("norm", ["none", *(pytest.param(n, marks=pytest.mark.slow) for n in ("batch", "layer"))])
 def test_the_whole_split_is_seen_alike_alone_and_in_a_population(norm, monkeypatch):
     """Seeds, scales, learning rates and activations together, in pieces of the split, against each one on its own."""
     choices = product(

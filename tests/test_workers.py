@@ -49,6 +49,7 @@ def test_each_item_is_answered_once_by_processes_that_divide_the_cores_and_tell_
     assert sorted(told) == [(item, f"at {item}") for item in range(5)]
 
 
+@pytest.mark.slow
 def test_what_a_dead_process_leaves_goes_to_a_new_one():
     deaths: list[tuple[int, int | None]] = []
 

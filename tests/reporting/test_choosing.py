@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mlp_study.reporting.analysis import Analysis, analysed
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.drawing import curve_table
@@ -52,6 +54,7 @@ def test_without_the_puzzle_curves_are_spread_between_the_best_and_the_worst(tmp
     assert chosen(study) == ["standard", "none", "symmetric", "unit"]
 
 
+@pytest.mark.slow
 def test_a_panel_without_a_value_says_so(browser: Browser, tmp_path: Path):
     page = make_report([write_synthetic(tmp_path / "runs")], tmp_path, figures=False)
     browser.open(page)

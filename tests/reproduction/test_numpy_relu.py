@@ -50,6 +50,7 @@ def source(weights: list[Array], x: Array, labels: NDArray[np.int64], activation
     return costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["mismatched_1", "leaky_1", "relu_3", "sigmoid_3"])
 def test_full_batch_training_is_the_sources(variant: str) -> None:
     [experiment] = load_experiments("numpy_relu")

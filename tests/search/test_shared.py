@@ -202,6 +202,7 @@ def test_four_workers_on_postgresql_and_nobody_sees_the_password(tmp_path, postg
     assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_the_password_may_come_from_libpqs_own_places(monkeypatch, tmp_path, capsys, postgresql):
     storage = f"hydra.sweeper.storage=postgresql://me@{postgresql}"
     line = refused(monkeypatch, capsys, tmp_path / "r", LR, storage)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import hydra_plugins.mlp_study
+from hydra_plugins.mlp_study import register  # by name, as in mlp_study.cli
 from mlp_study import train
 from mlp_study.cli import run_hydra
 from mlp_study.compose import CONFIG_MODULE, register_groups
@@ -65,7 +65,7 @@ def hydra_of(overrides: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
     from hydra.types import RunMode
 
     register_groups()
-    hydra_plugins.mlp_study.register()
+    register()
     GlobalHydra.instance().clear()
     with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
         loader = GlobalHydra.instance().config_loader()

@@ -59,6 +59,7 @@ def test_the_written_tables_are_what_load_results_gives(monkeypatch, tmp_path):
     assert list(pd.read_csv(tmp_path / "s" / "runs.csv").run_id) == list(table.run_id)
 
 
+@pytest.mark.slow
 def test_hydras_files_of_a_member_are_those_of_a_single_run(monkeypatch, tmp_path):
     from omegaconf import OmegaConf
 
@@ -79,6 +80,7 @@ def test_hydras_files_of_a_member_are_those_of_a_single_run(monkeypatch, tmp_pat
     assert {**ours, "save": "", "sweep_dir": ""} == {**theirs, "save": "", "sweep_dir": ""}
 
 
+@pytest.mark.slow
 def test_a_diverging_member_leaves_its_neighbours_unchanged(monkeypatch, tmp_path):
     sweep(monkeypatch, tmp_path / "with", "optimizer.lr=0.1,1e30", "seed=1,2,3", "data.scale=unit", "loss=mse")
     sweep(monkeypatch, tmp_path / "without", "optimizer.lr=0.1", "seed=1,2,3", "data.scale=unit", "loss=mse")
@@ -125,6 +127,7 @@ def test_a_run_that_breaks_fails_alone_with_its_cause(monkeypatch, tmp_path, bro
     assert "3 of 9 runs failed" in errors[-1]
 
 
+@pytest.mark.slow
 def test_failed_runs_are_trained_again_only_if_that_is_asked_for(monkeypatch, tmp_path, broken):
     folder = tmp_path / "s"
     with pytest.raises(SystemExit):
@@ -159,6 +162,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(monkeypatch, tmp_path, capsy
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_hydras_callbacks_see_every_job_that_trains(monkeypatch, tmp_path):
     names = ("PickleJobInfo", "LogJobReturn")
     config = [
@@ -229,6 +233,7 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(monkeypatch, tmp_path, ca
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweeper", ["hydra/sweeper=basic", "hydra/launcher=basic"])
 def test_hydras_own_sweeper_and_launcher_still_work(monkeypatch, tmp_path, sweeper):
     sweep(monkeypatch, tmp_path / "s", sweeper, "seed=1,2")

@@ -56,6 +56,7 @@ def test_a_sweep_that_is_worth_it_is_trained_by_processes_and_is_the_same_sweep(
     assert "processes" not in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_of_all_processes_bests_one_model_is_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "workers_for", lambda config, work: 2)
     sweep(monkeypatch, tmp_path / "s", "optimizer.lr=0.1,0.01,0.001,0.0001", "save=best")

@@ -32,6 +32,7 @@ def test_a_share_does_not_depend_on_the_memory_that_is_free():
         assert len(wide.populations) < len(narrow.populations)
 
 
+@pytest.mark.slow
 def test_shares_fill_one_folder_and_the_last_one_writes_the_whole_table(monkeypatch, tmp_path, capsys):
     whole, folder = tmp_path / "whole", tmp_path / "shared"
     sweep(monkeypatch, whole, *GRID)
@@ -54,6 +55,7 @@ def test_shares_fill_one_folder_and_the_last_one_writes_the_whole_table(monkeypa
     assert "0 to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_more_shares_than_runs(monkeypatch, tmp_path, capsys):
     for i in range(3):
         sweep(monkeypatch, tmp_path / "s", "seed=1,2", f"shard={i}/3")

@@ -36,6 +36,7 @@ def test_it_refuses_what_the_real_plan_refuses(bad):
         simulate(read_axes([*GRID, bad], loader), Composer(loader, master))
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_million_runs_composes_few_of_them(monkeypatch, tmp_path, capsys):
     composed = []
     real = Composer.compose

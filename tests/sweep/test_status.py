@@ -57,6 +57,7 @@ def test_status_counts_what_is_done_running_waiting_and_failed_and_writes_nothin
     claims.close()
 
 
+@pytest.mark.slow
 def test_dead_processes_hold_nothing(monkeypatch, tmp_path):
     folder = tmp_path / "s"
     sweep(monkeypatch, folder, "seed=range(0,2)", "shard=0/2")
