@@ -91,12 +91,21 @@ def measured(name: str = "bench.json") -> dict[str, Any]:
     return found
 
 
+def has_goal(row: dict[str, Any]) -> bool:
+    """Whether the project claims something about it; the other rows only explain."""
+    return any(
+        contender.get(claim) for contender in row["contenders"] for claim in ("goal", "within", "limit", "apart")
+    )
+
+
 def parts() -> dict[str, str]:
     """Each generated part by the name in its markers."""
+    bench = measured()
     return {
         "factors": factors(),
         "reproduction": claims(),
-        "bench": "\n".join(markdown(measured())),
+        "bench": "\n".join(markdown({name: row for name, row in bench.items() if has_goal(row)})),
+        "bench_more": "\n".join(markdown({name: row for name, row in bench.items() if not has_goal(row)})),
         "bench_xeon": "\n".join(markdown(measured("bench_xeon.json"))),
     }
 
