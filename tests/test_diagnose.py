@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -255,6 +256,13 @@ def test_arrays_and_lists_are_taken_as_tensors():
     asked = [(FINE, x, y) for x, y in ((X_NI[:60], Y_N[:60]), (X_NI[:60].numpy(), Y_N[:60].tolist()))]
     of_tensors, of_arrays = (mlp_study.diagnose(*three, lr=0.01, steps=4) for three in asked)
     assert of_arrays.glimpse.losses == of_tensors.glimpse.losses
+
+
+def test_data_of_one_class_are_refused():
+    labels = IMAGES.train_labels_N * 0, IMAGES.test_labels_N * 0
+    one = dataclasses.replace(IMAGES, train_labels_N=labels[0], test_labels_N=labels[1], classes=("0",))
+    with pytest.raises(StudyError, match="has one class"):
+        diagnose_config(config(), one)
 
 
 def test_layers_are_found_in_the_order_of_the_calls():
