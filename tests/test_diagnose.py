@@ -243,6 +243,12 @@ def test_a_final_softmax_is_left_out_and_that_is_said(ending, loss, words):
     assert words in shown
 
 
+def test_what_is_taken_otherwise_is_said():
+    model = network(nn.PReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
+    notes = mlp_study.diagnose(model, X_NI[:60] / 255, Y_N[:60], lr=0.01, steps=4).notes
+    assert notes == ("Dropout is taken as absent", "PReLU's slope is taken as fixed")
+
+
 def test_normalization_is_tried_as_a_cure_and_seen_where_it_is():
     bare = network(nn.ReLU(), nn.Linear(32, 10))
     cures = {cure.overrides[0]: cure for cure in mlp_study.diagnose(bare, X_NI, Y_N, lr=0.01).cures}

@@ -50,12 +50,14 @@ class Layers:
         norms: BatchNorm1d or LayerNorm of each hidden layer, between its Linear layer and its activation; or None.
         activations: of each hidden layer.
         ending: Softmax or LogSoftmax, if the model ends with one; the losses here take the logits before it.
+        otherwise: what is taken otherwise than the model has it, one sentence each.
     """
 
     linears: list[nn.Linear] = field(default_factory=list)
     norms: list[nn.Module | None] = field(default_factory=list)
     activations: list[Choice] = field(default_factory=list)
     ending: nn.Module | None = None
+    otherwise: list[str] = field(default_factory=list)
 
     @property
     def kinds(self) -> list[str]:
@@ -126,6 +128,10 @@ def layers_of(model: nn.Module, x: Tensor) -> Layers:
         last = found.norms[-1] if len(found.activations) < len(found.linears) else found.activations[-1].name
         raise ConfigError(f"the model ends with {last}; it takes logits from its last Linear layer, as the loss does")
     last_called = called[-1][1]
+    if any(isinstance(module, nn.Dropout) and module.p > 0 for _, module in called):
+        found.otherwise.append("Dropout is taken as absent")
+    if any(isinstance(module, nn.PReLU) for _, module in called):
+        found.otherwise.append("PReLU's slope is taken as fixed")
     found.ending = last_called if isinstance(last_called, PROBABILITIES) else None
     _compare(found, x, output)
     return found
@@ -185,7 +191,7 @@ def _check_parameters(name: str, module: nn.Module) -> None:
 def _choice(name: str, module: nn.Module) -> Choice:
     """The activation that a module computes."""
     if isinstance(module, nn.PReLU) and module.weight.numel() == 1:
-        return Choice("leaky_relu", {"slope": float(module.weight)})
+        return Choice("leaky_relu", {"slope": module.weight.item()})
     if type(module) not in MODULES:
         kinds: set[type[nn.Module]] = {nn.Linear, *NORMS, *PASSED, *MODULES}
         known = ", ".join(sorted({"PReLU with one slope", *(kind.__name__ for kind in kinds)}))

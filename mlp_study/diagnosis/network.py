@@ -104,7 +104,7 @@ def diagnose_network(
 
     Args:
         model: Linear layers, each followed by an activation, with BatchNorm1d or LayerNorm between the two if you like,
-            called one after the other; it is left as it is. Dropout is taken as absent.
+            called one after the other; it is left as it is. Dropout is taken as absent, a PReLU's slope as fixed.
         x: inputs [N, ...], as the model gets them; they are flattened to [N, I].
         y: classes [N], int64 from 0.
         lr: the learning rate that you train with.
@@ -167,18 +167,16 @@ def _described(x_NI: Tensor, layers: Layers, config: RunConfig) -> dict[str, Any
 
 
 def _notes(layers: Layers, config: RunConfig) -> tuple[str, ...]:
-    """What the diagnosis leaves out of the model and the loss may not make up for.
+    """What the diagnosis takes otherwise than the model has it, and leaves out without the loss making up for it.
 
     A LogSoftmax changes nothing: NLLLoss takes it for cross-entropy's own, and its softmax is the logits'.
     """
-    if not isinstance(layers.ending, nn.Softmax):
-        return ()
-    if config.loss.name == "cross_entropy":
-        return (
-            "the final Softmax is left out: cross-entropy takes logits; "
-            "with it torch.nn.CrossEntropyLoss would apply softmax twice",
-        )
-    return (f"the final Softmax is left out: {config.loss.name} takes logits here, and applies a softmax of its own",)
+    notes = list(layers.otherwise)
+    if isinstance(layers.ending, nn.Softmax):
+        twice = "cross-entropy takes logits; with it torch.nn.CrossEntropyLoss would apply softmax twice"
+        own = f"{config.loss.name} takes logits here, and applies a softmax of its own"
+        notes.append(f"the final Softmax is left out: {twice if config.loss.name == 'cross_entropy' else own}")
+    return tuple(notes)
 
 
 def _watch(
