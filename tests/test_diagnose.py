@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def test_a_users_network_is_trained_as_torch_would(hidden):
             nn.init.normal_(module.bias, 0.1, 0.3)
     before = copy.deepcopy(model.state_dict())
     x, y = X_NI[:200] / 255, Y_N[:200]
-    found = mlp_study.diagnose(model, x, y, lr=0.05, optimizer="momentum", momentum=0.8, batch_size=200, steps=10)
+    found = mlp_study.diagnose(model, x, y, lr=0.05, optimizer="momentum", momentum=0.8, batch_size="full", steps=10)
     assert found.seen == 200
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     descent = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.8)
@@ -242,6 +243,12 @@ def test_a_final_softmax_is_left_out_and_that_is_said(ending, loss, words):
     assert words in shown
 
 
+def test_what_is_taken_otherwise_is_said():
+    model = network(nn.PReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
+    notes = mlp_study.diagnose(model, X_NI[:60] / 255, Y_N[:60], lr=0.01, steps=4).notes
+    assert notes == ("Dropout is taken as absent", "PReLU's slope is taken as fixed")
+
+
 def test_normalization_is_tried_as_a_cure_and_seen_where_it_is():
     bare = network(nn.ReLU(), nn.Linear(32, 10))
     cures = {cure.overrides[0]: cure for cure in mlp_study.diagnose(bare, X_NI, Y_N, lr=0.01).cures}
@@ -255,6 +262,22 @@ def test_arrays_and_lists_are_taken_as_tensors():
     asked = [(FINE, x, y) for x, y in ((X_NI[:60], Y_N[:60]), (X_NI[:60].numpy(), Y_N[:60].tolist()))]
     of_tensors, of_arrays = (mlp_study.diagnose(*three, lr=0.01, steps=4) for three in asked)
     assert of_arrays.glimpse.losses == of_tensors.glimpse.losses
+
+
+def test_other_precisions_and_small_types_are_the_same_network():
+    asked = {"lr": 0.01, "steps": 4}
+    single = mlp_study.diagnose(FINE, X_NI[:60] / 255, Y_N[:60], **asked).glimpse.losses
+    double = mlp_study.diagnose(copy.deepcopy(FINE).double(), X_NI[:60] / 255, Y_N[:60].to(torch.uint16), **asked)
+    assert double.glimpse.losses == single
+    half = mlp_study.diagnose(copy.deepcopy(FINE).bfloat16(), X_NI[:60] / 255, Y_N[:60], **asked)
+    assert half.glimpse.losses == pytest.approx(single, rel=0.01)
+
+
+def test_data_of_one_class_are_refused():
+    labels = IMAGES.train_labels_N * 0, IMAGES.test_labels_N * 0
+    one = dataclasses.replace(IMAGES, train_labels_N=labels[0], test_labels_N=labels[1], classes=("0",))
+    with pytest.raises(StudyError, match="has one class"):
+        diagnose_config(config(), one)
 
 
 def test_layers_are_found_in_the_order_of_the_calls():
@@ -282,6 +305,23 @@ class Functional(nn.Module):
         return self.b(torch.relu(self.a(x)))
 
 
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.whole = network(nn.ReLU(), nn.Linear(32, 10))
+
+    def forward(self, x):
+        return self.whole(x), x
+
+
+def with_weights(change):
+    """A network of which one layer's weights were changed."""
+    model = network(nn.ReLU(), nn.Linear(32, 10))
+    change(model[1].weight)
+    return model
+
+
+SHARED = nn.Linear(32, 32)
 FINE = network(nn.ReLU(), nn.Linear(32, 10))
 NAN = torch.where(torch.arange(784) == 3, torch.nan, X_NI[:50])
 
@@ -296,6 +336,15 @@ NAN = torch.where(torch.arange(784) == 3, torch.nan, X_NI[:50])
         ((FINE, X_NI, Y_N[:5]), {"lr": 0.1}, r"y has shape \[5\]"),
         ((FINE, X_NI, Y_N.float()), {"lr": 0.1}, "whole numbers"),
         ((FINE, X_NI, Y_N + 1), {"lr": 0.1}, "the class 10"),
+        ((FINE, X_NI, Y_N - 1), {"lr": 0.1}, "the class -1"),
+        ((FINE, X_NI, Y_N > 3), {"lr": 0.1}, "y is torch.bool"),
+        ((FINE, X_NI, Y_N.to(torch.complex64)), {"lr": 0.1}, "y is torch.complex64"),
+        ((FINE, X_NI.to(torch.complex64), Y_N), {"lr": 0.1}, "x is torch.complex64"),
+        ((FINE, X_NI, Y_N), {"lr": 0.1, "steps": 0}, "steps=0 is not valid"),
+        ((Two(), X_NI, Y_N), {"lr": 0.1}, "does more than calling"),
+        ((with_weights(lambda w: w.requires_grad_(False)), X_NI, Y_N), {"lr": 0.1}, "layer 1 .*requires_grad=False"),
+        ((with_weights(lambda w: w.data.fill_(torch.inf)), X_NI, Y_N), {"lr": 0.1}, "layer 1 .*NaN or infinity"),
+        ((network(SHARED, nn.ReLU(), SHARED, nn.Linear(32, 10)), X_NI, Y_N), {"lr": 0.1}, "has another's weights"),
         ((nn.Sequential(nn.Linear(784, 4), nn.ReLU(), nn.Linear(4, 1)), X_NI, Y_N * 0), {"lr": 0.1}, "has one output"),
         ((FINE, X_NI[:, :9], Y_N), {"lr": 0.1}, "the model fails on x"),
         (("net", X_NI, Y_N), {"lr": 0.1}, "model is a str"),

@@ -13,6 +13,7 @@ from mlp_study.data.digits import read_digits
 from mlp_study.data.idx import images_of, labels_of, parse, read_bytes
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.table import Option, Table, lazy_module
+from mlp_study.randomness import generator
 
 if TYPE_CHECKING:
     import torch
@@ -111,8 +112,17 @@ def _read_emnist(root: Path, split: str) -> Content:
     return (train[0].mT, train[1] - first), (test[0].mT, test[1] - first), EMNIST_CLASSES[split]
 
 
+def _shuffled(rows: Tensor) -> Tensor:
+    """In an order that follows from their number alone: images and labels stay together."""
+    return rows[torch.randperm(len(rows), generator=generator(0, "order of a folder"))]
+
+
 def _read_idx(root: Path) -> Content:
-    """Any folder of four IDX files under MNIST's names; the classes are 0 to the training set's largest label."""
+    """Any folder of four IDX files under MNIST's names; the classes are 0 to the training set's largest label.
+
+    The training set is shuffled, by a fixed seed: it may lie sorted by class, and probes, the look-ahead and
+    ``data.limit`` take the first images of the training split.
+    """
 
     def read(name: str) -> tuple[Tensor, str]:
         path = next((path for path in (root / name, root / f"{name}.gz") if path.exists()), None)
@@ -128,7 +138,7 @@ def _read_idx(root: Path) -> Content:
         for part in ("train", "t10k")
     )
     largest = int(train[1].max()) if len(train[1]) else 0
-    return train, test, tuple(str(label) for label in range(largest + 1))
+    return (_shuffled(train[0]), _shuffled(train[1])), test, tuple(str(label) for label in range(largest + 1))
 
 
 DATASETS: Table[Dataset] = Table(

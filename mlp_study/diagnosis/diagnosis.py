@@ -16,6 +16,7 @@ from mlp_study.config import RunConfig
 from mlp_study.data.images import load
 from mlp_study.data.module import PopulationData
 from mlp_study.diagnosis.cures import Cure, candidates, changed, spelt
+from mlp_study.errors import DataError
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model import PopulationMLP
 from mlp_study.probes.verdict import Glimpse, Verdict, is_lost, judge, truncated
@@ -91,9 +92,13 @@ def diagnose_config(
         steps: of the look-ahead; as many as the training's length asks for, if None.
 
     Raises:
-        DataError: the data set cannot be read.
+        DataError: the data set cannot be read, or has one class.
     """
     found_images = images or load(config.data.name, config.data_root, **config.data.options)
+    if len(found_images.classes) < 2:
+        raise DataError(
+            f"data={config.data.name} has one class, which needs no learning; a diagnosis takes at least two"
+        )
 
     def ahead(configs: Sequence[RunConfig], steps: int) -> list[Glimpse]:
         return by_shape(configs, lambda group: look_ahead(group, found_images, steps, seen=SEEN, initial=()))

@@ -38,6 +38,7 @@ NORMS: Mapping[type[nn.Module], str] = {nn.BatchNorm1d: "batch", nn.LayerNorm: "
 PASSED = (nn.Flatten, nn.Identity, nn.Dropout)  # change nothing here: images are flat, and nothing is dropped
 PROBABILITIES = (nn.Softmax, nn.LogSoftmax)  # at the end: the losses here take logits
 SAME = 1e-3  # relative difference up to which two forward passes count as the same
+ROUNDINGS = 4  # of a low precision such as bfloat16 make a larger difference, which counts as the same, too
 
 
 @dataclass
@@ -49,12 +50,14 @@ class Layers:
         norms: BatchNorm1d or LayerNorm of each hidden layer, between its Linear layer and its activation; or None.
         activations: of each hidden layer.
         ending: Softmax or LogSoftmax, if the model ends with one; the losses here take the logits before it.
+        otherwise: what is taken otherwise than the model has it, one sentence each.
     """
 
     linears: list[nn.Linear] = field(default_factory=list)
     norms: list[nn.Module | None] = field(default_factory=list)
     activations: list[Choice] = field(default_factory=list)
     ending: nn.Module | None = None
+    otherwise: list[str] = field(default_factory=list)
 
     @property
     def kinds(self) -> list[str]:
@@ -72,7 +75,12 @@ class Layers:
         Raises:
             ConfigError: it is not supported, or not in this place.
         """
+        _check_parameters(name, module)
         if isinstance(module, nn.Linear):
+            if any(module.weight is linear.weight for linear in self.linears):
+                raise ConfigError(
+                    f"layer {name} ({_said(module)}) has another's weights; a diagnosis takes its own in each"
+                )
             if self.linears:
                 self._end_layer(Choice("identity", {}))
             self.linears.append(module)
@@ -120,6 +128,10 @@ def layers_of(model: nn.Module, x: Tensor) -> Layers:
         last = found.norms[-1] if len(found.activations) < len(found.linears) else found.activations[-1].name
         raise ConfigError(f"the model ends with {last}; it takes logits from its last Linear layer, as the loss does")
     last_called = called[-1][1]
+    if any(isinstance(module, nn.Dropout) and module.p > 0 for _, module in called):
+        found.otherwise.append("Dropout is taken as absent")
+    if any(isinstance(module, nn.PReLU) for _, module in called):
+        found.otherwise.append("PReLU's slope is taken as fixed")
     found.ending = last_called if isinstance(last_called, PROBABILITIES) else None
     _compare(found, x, output)
     return found
@@ -140,7 +152,8 @@ def _called(model: nn.Module, x: Tensor) -> tuple[list[tuple[str, nn.Module]], T
         with torch.no_grad():
             output = model.eval()(x.to(first.device, first.dtype))
     except Exception as error:
-        raise ConfigError(f"the model fails on x of shape {list(x.shape)}: {error}") from error
+        said = str(error).partition("\n")[0]
+        raise ConfigError(f"the model fails on x of shape {list(x.shape)}: {said}") from error
     finally:
         model.train(was_training)
         for hook in hooks:
@@ -165,10 +178,20 @@ def _checked_norm(name: str, module: Any) -> nn.Module:
     return found
 
 
+def _check_parameters(name: str, module: nn.Module) -> None:
+    """That they are numbers, and trained: the look-ahead trains them all."""
+    for which, p in module.named_parameters(recurse=False):
+        where = f"layer {name} ({_said(module)}): its {which}"
+        if not p.requires_grad:
+            raise ConfigError(f"{where} has requires_grad=False; a diagnosis takes layers that train")
+        if not p.isfinite().all():
+            raise ConfigError(f"{where} has NaN or infinity; a diagnosis takes finite numbers")
+
+
 def _choice(name: str, module: nn.Module) -> Choice:
     """The activation that a module computes."""
     if isinstance(module, nn.PReLU) and module.weight.numel() == 1:
-        return Choice("leaky_relu", {"slope": float(module.weight)})
+        return Choice("leaky_relu", {"slope": module.weight.item()})
     if type(module) not in MODULES:
         kinds: set[type[nn.Module]] = {nn.Linear, *NORMS, *PASSED, *MODULES}
         known = ", ".join(sorted({"PReLU with one slope", *(kind.__name__ for kind in kinds)}))
@@ -184,7 +207,7 @@ def _choice(name: str, module: nn.Module) -> Choice:
     return Choice(entry, options)
 
 
-def _compare(found: Layers, x: Tensor, output: Tensor) -> None:
+def _compare(found: Layers, x: Tensor, output: Any) -> None:
     """That the layers one after the other give what the model gives."""
     h = x.flatten(1).to("cpu", torch.float32)
     for layer, linear in enumerate(found.linears):
@@ -193,13 +216,20 @@ def _compare(found: Layers, x: Tensor, output: Tensor) -> None:
             norm, choice = found.norms[layer], found.activations[layer]
             h = ACTIVATIONS[choice.name].function(h if norm is None else _plainly(norm, h), **choice.options)
     h = h if found.ending is None else found.ending(h)
-    if h.shape != output.shape or not torch.allclose(
-        h, output.cpu().float(), rtol=SAME, atol=SAME * float(h.abs().max())
-    ):
+    if not _alike(h, output):
         raise ConfigError(
             "the model does more than calling its Linear and activation layers one after the other; "
             "write functions such as F.relu as layers (nn.ReLU()), without branches"
         )
+
+
+def _alike(h: Tensor, output: Any) -> bool:
+    """Whether the model's output is h, to the rounding of the model's own precision."""
+    if not isinstance(output, Tensor) or not output.is_floating_point() or h.shape != output.shape:
+        return False
+    same = max(SAME, ROUNDINGS * torch.finfo(output.dtype).eps)
+    size = float(h.abs().nan_to_num().max())  # a network that overflows does so alike
+    return torch.allclose(h, output.cpu().float(), rtol=same, atol=same * size, equal_nan=True)
 
 
 @torch.no_grad()

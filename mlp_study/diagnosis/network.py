@@ -19,6 +19,7 @@ from mlp_study.diagnosis.layers import Layers, layers_of
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.normalizers import AffineTransform
+from mlp_study.factors.table import Option
 from mlp_study.model import PopulationMLP
 from mlp_study.probes.verdict import Glimpse
 from mlp_study.randomness import generator
@@ -94,7 +95,7 @@ def diagnose_network(
     *,
     optimizer: str = "sgd",
     loss: str = "cross_entropy",
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     epochs: int = 10,
     steps: int | None = None,
     **options: Any,
@@ -103,14 +104,14 @@ def diagnose_network(
 
     Args:
         model: Linear layers, each followed by an activation, with BatchNorm1d or LayerNorm between the two if you like,
-            called one after the other; it is left as it is. Dropout is taken as absent.
+            called one after the other; it is left as it is. Dropout is taken as absent, a PReLU's slope as fixed.
         x: inputs [N, ...], as the model gets them; they are flattened to [N, I].
         y: classes [N], int64 from 0.
         lr: the learning rate that you train with.
         optimizer: your optimizer's name here, such as ``sgd``, ``momentum`` or ``adam``.
         loss: your loss's name here. It takes logits: a final Softmax or LogSoftmax of the model is left out, and the
             diagnosis has a note on it where the training that you have may differ by that.
-        batch_size: of your minibatches.
+        batch_size: of your minibatches, or ``full``.
         epochs: how long you would train.
         steps: of the look-ahead; as many as the training's length asks for, if None.
         options: further options of the optimizer, such as ``momentum=0.9``.
@@ -126,12 +127,14 @@ def diagnose_network(
         )
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model is a {type(model).__name__}; diagnose takes a torch nn.Module")
+    if steps is not None:
+        Option(1, "[1, inf)").check("steps", steps)
     x, y = _tensor("x", x), _tensor("y", y)
     x_NI, y_N = _checked_data(x, y)
     layers = layers_of(model, x[:2])
     arrays = Arrays(x_NI, y_N, tuple(map(str, range(layers.sizes[-1]))))
     _check_fit(layers, arrays)
-    config = _config(layers, {"name": optimizer, "lr": lr, **options}, loss, min(batch_size, len(x_NI)), epochs)
+    config = _config(layers, {"name": optimizer, "lr": lr, **options}, loss, batch_size, epochs)
     fitted = _transforms(x_NI)
 
     def ahead(configs: Sequence[RunConfig], steps: int | None, **look: Any) -> list[Glimpse]:
@@ -164,18 +167,16 @@ def _described(x_NI: Tensor, layers: Layers, config: RunConfig) -> dict[str, Any
 
 
 def _notes(layers: Layers, config: RunConfig) -> tuple[str, ...]:
-    """What the diagnosis leaves out of the model and the loss may not make up for.
+    """What the diagnosis takes otherwise than the model has it, and leaves out without the loss making up for it.
 
     A LogSoftmax changes nothing: NLLLoss takes it for cross-entropy's own, and its softmax is the logits'.
     """
-    if not isinstance(layers.ending, nn.Softmax):
-        return ()
-    if config.loss.name == "cross_entropy":
-        return (
-            "the final Softmax is left out: cross-entropy takes logits; "
-            "with it torch.nn.CrossEntropyLoss would apply softmax twice",
-        )
-    return (f"the final Softmax is left out: {config.loss.name} takes logits here, and applies a softmax of its own",)
+    notes = list(layers.otherwise)
+    if isinstance(layers.ending, nn.Softmax):
+        twice = "cross-entropy takes logits; with it torch.nn.CrossEntropyLoss would apply softmax twice"
+        own = f"{config.loss.name} takes logits here, and applies a softmax of its own"
+        notes.append(f"the final Softmax is left out: {twice if config.loss.name == 'cross_entropy' else own}")
+    return tuple(notes)
 
 
 def _watch(
@@ -207,14 +208,19 @@ def _checked_data(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise DataError(f"x has shape {list(x.shape)}; it takes examples of at least one input each, [N, I]")
     if y.shape != (len(x),):
         raise DataError(f"y has shape {list(y.shape)}; for x of {list(x.shape)} it takes one class each, [{len(x)}]")
-    if y.is_floating_point() or y.dtype == torch.bool or int(y.min()) < 0:
-        raise DataError(f"y is {y.dtype} from {y.min().item()}; it takes classes as whole numbers from 0")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise DataError(f"y is {y.dtype}; it takes classes as whole numbers from 0")
+    y = y.to("cpu", torch.int64)
+    if int(y.min()) < 0:
+        raise DataError(f"y has the class {int(y.min())}; it takes classes as whole numbers from 0")
+    if x.is_complex():
+        raise DataError(f"x is {x.dtype}; it takes real numbers")
     x_NI = x.detach().flatten(1).to("cpu", torch.float32)
     bad = int((~x_NI.isfinite()).any(1).sum())
     if bad:
         raise DataError(f"x has NaN or infinity in {bad} of its {len(x_NI)} examples; it takes finite numbers")
     order_N = torch.randperm(len(x), generator=generator(0, "diagnosed examples"))  # a look is at the first of them
-    return x_NI[order_N], y.to("cpu", torch.int64)[order_N]
+    return x_NI[order_N], y[order_N]
 
 
 def _check_fit(layers: Layers, arrays: Arrays) -> None:
@@ -229,7 +235,7 @@ def _check_fit(layers: Layers, arrays: Arrays) -> None:
         )
 
 
-def _config(layers: Layers, optimizer: dict[str, Any], loss: str, batch_size: int, epochs: int) -> RunConfig:
+def _config(layers: Layers, optimizer: dict[str, Any], loss: str, batch_size: int | str, epochs: int) -> RunConfig:
     """A config that trains such a network; data and initializer stand in for the user's own."""
     first = layers.activations[0]
     norm = next((kind for kind in ("batch", "layer") if kind in layers.kinds), "none")

@@ -128,10 +128,22 @@ def test_idx_reads_any_size(tmp_path, write_set, ending):
     arrays = write_set(tmp_path, ending=ending)
     images = load("idx", tmp_path)
     assert (images.height, images.width, images.classes) == (5, 3, ("0", "1", "2", "3"))
-    assert np.array_equal(images.train_images_NI.numpy(), arrays["train-images-idx3-ubyte"].reshape(20, 15))
+    written = zip(arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"], strict=True)
+    read = zip(images.train_images_NI.tolist(), images.train_labels_N.tolist(), strict=True)
+    assert sorted(read) == sorted((image.flatten().tolist(), label) for image, label in written)
+    assert np.array_equal(images.test_images_NI.numpy(), arrays["t10k-images-idx3-ubyte"].reshape(8, 15))
     assert np.array_equal(images.test_labels_N.numpy(), arrays["t10k-labels-idx1-ubyte"])
     assert images.train_images_NI.dtype == torch.uint8
     assert images.train_labels_N.dtype == torch.int64
+
+
+def test_a_folder_sorted_by_class_has_all_classes_among_its_first_training_images(tmp_path, write_set, write_idx):
+    write_set(tmp_path, train=1000)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", (np.arange(1000) // 250).astype(np.uint8))
+    first_N = load("idx", tmp_path).train_labels_N[:200]
+    assert first_N.bincount().tolist() == pytest.approx([50] * 4, abs=22)  # four deviations
+    load.__globals__["_load"].cache_clear()
+    assert torch.equal(load("idx", tmp_path).train_labels_N[:200], first_N)
 
 
 def test_idx_takes_one_image_of_one_pixel(tmp_path, write_set):
