@@ -146,6 +146,14 @@ BAD: dict[tuple[str, ...], str] = {
     ("--flag", "seed=1"): "unrecognized arguments: --flag; a command takes key=value and the flags that",
     ("seed=1", "--config-dir"): "argument --config-dir/-cd: expected one argument; a command takes",
     ("--cfg", "jobs"): "argument --cfg/-c: invalid choice: 'jobs' (choose from",
+    ("data=null",): "data='null' is unknown; it takes one of: ",
+    ("data=3",): "data=3 is unknown; it takes one of: ",
+    ("activation={a:1}",): "activation={'a': 1} is unknown; it takes one of: ",
+    ("-m", "activation=null,relu"): "activation='null' is unknown; it takes one of: ",
+    ("+experiment=null",): "experiment='null' is unknown; it takes one of: ",
+    ("hydra/launcher=null",): "hydra/launcher=null: a group of the configuration takes the name of a choice",
+    ("hydra.job.chdir=abc",): "Error merging override hydra.job.chdir=abc: Value 'abc' is not a valid bool",
+    ("hydra.run.dir=/etc/passwd/x",): "hydra.run.dir=/etc/passwd/x cannot be written: a part of the path is a file",
     ("hydra/launcher=slrum",): "In 'hydra/config': Could not find 'hydra/launcher/slrum'",
 }
 
