@@ -23,7 +23,7 @@ from mlp_study.data.blocks import Feed
 from mlp_study.data.images import load
 from mlp_study.errors import ConfigError
 from mlp_study.records.run_folder import load_curves
-from mlp_study.train import PURPOSE, run, run_one
+from mlp_study.train import PURPOSE, _finished, run, run_one
 from tests.records.runs import read_wandb
 from tests.small_runs import config
 
@@ -397,6 +397,12 @@ def test_resume_takes_any_folder_with_the_users_quotes_or_without(name: str, tmp
     (folder / "result.json").write_text("{}")
     with pytest.raises(ConfigError, match="that run is finished"):
         resumed([f"resume={folder}"])
+
+
+def test_a_run_that_is_there_has_the_accuracy_of_its_record(tmp_path: Path) -> None:
+    there = {"format": 1, "run_id": config().run_id, "config": {}, "val/accuracy": 0.0}
+    (tmp_path / "result.json").write_text(json.dumps(there))
+    assert _finished(config(), tmp_path) == 0
 
 
 def test_a_finished_runs_folder_is_not_written_again(tmp_path: Path) -> None:
