@@ -153,6 +153,7 @@ BAD: dict[tuple[str, ...], str] = {
     ("+experiment=null",): "experiment='null' is unknown; it takes one of: ",
     ("hydra/launcher=null",): "hydra/launcher=null: a group of the configuration takes the name of a choice",
     ("hydra.job.chdir=abc",): "Error merging override hydra.job.chdir=abc: Value 'abc' is not a valid bool",
+    ("hydra.run.dir=/dev/null",): "hydra.run.dir=/dev/null cannot be written: a file stands where",
     ("hydra.run.dir=/etc/passwd/x",): "hydra.run.dir=/etc/passwd/x cannot be written: a part of the path is a file",
     ("hydra/launcher=slrum",): "In 'hydra/config': Could not find 'hydra/launcher/slrum'",
 }

@@ -17,6 +17,7 @@ _CAUSES = {
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
+    errno.EEXIST: "a file stands where the folder belongs",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
 }
 
