@@ -188,8 +188,10 @@ def _unknown_choice(override: Any) -> ConfigError | None:
     known = list(GROUPS[key]) if key in GROUPS else yaml_choices(key) if key in YAML_GROUPS else []
     if not known or override.is_delete():
         return None
-    plain = (value for value in _values(override) if value is None or isinstance(value, str | int | float | dict))
-    return next((unknown(key, "null" if v is None else v, known) for v in plain if v not in known), None)
+    values = list(_values(override))
+    if any(value is None or isinstance(value, int | float | dict) for value in values):
+        return ConfigError(f"{override.input_line} is not valid; it takes one of: {', '.join(known)}")
+    return next((unknown(key, value, known) for value in values if isinstance(value, str) and value not in known), None)
 
 
 def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | None:
