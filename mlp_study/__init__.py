@@ -17,3 +17,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'mlp_study' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With the names that are imported when they are asked for."""
+    return sorted({*globals(), *_HOMES, "diagnose"})

@@ -14,6 +14,7 @@ from mlp_study.compose import compose, explain, register_groups, sweeper_of, wit
 from mlp_study.config import GROUPS, TABLES, RunConfig, described_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError, one_line
 from mlp_study.imports import Process, spin_briefly
+from mlp_study.records.atomic import cause_of
 from mlp_study.signals import Work, answer_of, swallowed
 from mlp_study.targets import checked_targets
 
@@ -211,6 +212,13 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
         if "Config group override" not in str(error):  # else Hydra's, for a number where a choice's name belongs
             raise
         raise explain(overrides, error) from error
+    except OSError as error:
+        if sweeps or before == "1" or error.filename is None:
+            raise
+        raise ConfigError(  # the task's own errors have ended the command: this is of its folder, which Hydra makes
+            f"hydra.run.dir={error.filename} cannot be written: {cause_of(error)}; "
+            "it takes a folder that is there or can be made"
+        ) from error
     finally:
         os.environ.pop("HYDRA_FULL_ERROR") if before is None else os.environ.update(HYDRA_FULL_ERROR=before)
 

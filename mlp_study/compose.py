@@ -163,16 +163,17 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
         key = override.key_or_group
         if key.split(".")[0] == "hydra" or "/" in key:
             continue
-        found = _unknown_choice(key, _values(override)) or _unknown_key(key, choices)
+        found = _unknown_choice(override) or _unknown_key(key, choices)
         if found:
             return found
         if override.is_sweep_override() and "multirun" in str(error):
             return ConfigError(f"{override.input_line}: several values make a sweep; {several}")
-    groups = [o for o in parsed if o.key_or_group in GROUPS or "/" in o.key_or_group]
-    numbers = [str(o.input_line) for o in groups if any(isinstance(value, bool | int | float) for value in _values(o))]
-    if "Config group override" in str(error) and numbers:
-        return ConfigError(f"{', '.join(numbers)}: a group of the configuration takes the name of a choice, no number")
-    return ConfigError(str(error).splitlines()[0])
+    groups = [o for o in parsed if "/" in o.key_or_group]
+    nameless = [str(o.input_line) for o in groups if not all(isinstance(value, str) for value in _values(o))]
+    if "Config group override" in str(error) and nameless:
+        return ConfigError(f"{', '.join(nameless)}: a group of the configuration takes the name of a choice")
+    said = [str(part).splitlines()[0].rstrip(".") for part in (error, error.__cause__) if str(part or "")]
+    return ConfigError(": ".join(said))  # the cause says what the option takes
 
 
 def _values(override: Any) -> Iterator[Any]:
@@ -185,10 +186,14 @@ def _values(override: Any) -> Iterator[Any]:
         yield one.text if isinstance(one, QuotedString) else one
 
 
-def _unknown_choice(key: str, values: Iterable[Any]) -> ConfigError | None:
-    known: Iterable[str] = GROUPS[key] if key in GROUPS else yaml_choices(key) if key in YAML_GROUPS else ()
-    if not known:
+def _unknown_choice(override: Any) -> ConfigError | None:
+    key = override.key_or_group
+    known = list(GROUPS[key]) if key in GROUPS else yaml_choices(key) if key in YAML_GROUPS else []
+    if not known or override.is_delete():
         return None
+    values = list(_values(override))
+    if any(value is None or isinstance(value, int | float | dict) for value in values):
+        return ConfigError(f"{override.input_line} is not valid; it takes one of: {', '.join(known)}")
     return next((unknown(key, value, known) for value in values if isinstance(value, str) and value not in known), None)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlp_study.errors import ConfigError
@@ -46,3 +49,22 @@ def step_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return STEP_BYTES
     return int(torch.cuda.get_device_properties(device).total_memory) // STEP_SHARE_GPU
+
+
+@contextlib.contextmanager
+def enough_memory(config: RunConfig) -> Iterator[None]:
+    """For networks of this config's shape: where PyTorch finds no memory for them, the options that ask for it.
+
+    Raises:
+        ConfigError: an allocation was refused.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        refused = re.search(r"allocate ([\d.]+ \w+)", str(error))  # on CPUs and GPUs alike
+        if refused is None:
+            raise
+        raise ConfigError(
+            f"model.widths={config.model.widths} with data.batch_size={config.data.batch_size} takes more memory than "
+            f"there is ({refused[1]} at once); it takes smaller layers or minibatches"
+        ) from error

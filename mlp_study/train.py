@@ -58,7 +58,7 @@ def _finished(config: RunConfig, folder: Path) -> float | None:
     if recorded.get("run_id") != config.run_id:
         raise ConfigError(f"{folder} holds another finished run; it takes a new folder")
     print(f"finished before: {folder}")
-    return float(recorded.get("val/accuracy") or math.nan)
+    return float(recorded.get("val/accuracy", math.nan))
 
 
 def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:

@@ -98,7 +98,8 @@ class Pool(Generic[Item]):
                 for worker in crew:
                     if worker.item is None and waiting:
                         worker.item = waiting.popleft()
-                        worker.pipe.send(worker.item)
+                        with contextlib.suppress(OSError):  # it has died: `_listen` finds the end of its pipe
+                            worker.pipe.send(worker.item)
                 self._listen(crew, waiting, after)
         except (StudyError, KeyboardInterrupt):
             for worker in crew:

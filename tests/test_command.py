@@ -23,7 +23,7 @@ from mlp_study.data.blocks import Feed
 from mlp_study.data.images import load
 from mlp_study.errors import ConfigError
 from mlp_study.records.run_folder import load_curves
-from mlp_study.train import PURPOSE, run, run_one
+from mlp_study.train import PURPOSE, _finished, run, run_one
 from tests.records.runs import read_wandb
 from tests.small_runs import config
 
@@ -146,6 +146,15 @@ BAD: dict[tuple[str, ...], str] = {
     ("--flag", "seed=1"): "unrecognized arguments: --flag; a command takes key=value and the flags that",
     ("seed=1", "--config-dir"): "argument --config-dir/-cd: expected one argument; a command takes",
     ("--cfg", "jobs"): "argument --cfg/-c: invalid choice: 'jobs' (choose from",
+    ("data=null",): "data=null is not valid; it takes one of: digits, mnist, ",
+    ("data=3",): "data=3 is not valid; it takes one of: ",
+    ("activation={a:1}",): "activation={a:1} is not valid; it takes one of: ",
+    ("-m", "activation=null,relu"): "activation=null,relu is not valid; it takes one of: ",
+    ("+experiment=null",): "+experiment=null is not valid; it takes one of: ",
+    ("hydra/launcher=null",): "hydra/launcher=null: a group of the configuration takes the name of a choice",
+    ("hydra.job.chdir=abc",): "Error merging override hydra.job.chdir=abc: Value 'abc' is not a valid bool",
+    ("hydra.run.dir=/dev/null",): "hydra.run.dir=/dev/null cannot be written: a file stands where",
+    ("hydra.run.dir=/etc/passwd/x",): "hydra.run.dir=/etc/passwd/x cannot be written: a part of the path is a file",
     ("hydra/launcher=slrum",): "In 'hydra/config': Could not find 'hydra/launcher/slrum'",
 }
 
@@ -389,6 +398,12 @@ def test_resume_takes_any_folder_with_the_users_quotes_or_without(name: str, tmp
     (folder / "result.json").write_text("{}")
     with pytest.raises(ConfigError, match="that run is finished"):
         resumed([f"resume={folder}"])
+
+
+def test_a_run_that_is_there_has_the_accuracy_of_its_record(tmp_path: Path) -> None:
+    there = {"format": 1, "run_id": config().run_id, "config": {}, "val/accuracy": 0.0}
+    (tmp_path / "result.json").write_text(json.dumps(there))
+    assert _finished(config(), tmp_path) == 0
 
 
 @pytest.mark.slow

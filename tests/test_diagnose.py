@@ -7,7 +7,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -19,10 +21,12 @@ from mlp_study.config import RunConfig
 from mlp_study.data.images import load
 from mlp_study.diagnosis.cures import changed
 from mlp_study.diagnosis.diagnosis import diagnose_config
+from mlp_study.diagnosis.history import history_of
 from mlp_study.diagnosis.layers import layers_of
 from mlp_study.diagnosis.panel import as_dict
 from mlp_study.errors import StudyError
 from mlp_study.records.recorder import Recorder
+from mlp_study.records.run_folder import Run
 from mlp_study.training.population import train_population
 
 IMAGES = load("digits")
@@ -385,3 +389,14 @@ def test_the_name_means_the_same_before_and_after_the_command_is_imported():
     code = "import mlp_study; a = mlp_study.diagnose; import mlp_study.diagnose; assert a is mlp_study.diagnose; a()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "missing 3 required positional arguments" in done.stderr
+
+
+def test_a_run_that_stopped_early_is_told_in_words():
+    ends = {"initial": {"dead": 0.0}, "final": {"dead": 1.0}}
+    result = {"outcome": "early_stopped", "cause": "val/loss has not improved for 1 epoch", "diagnostics": ends}
+    run = Run(Path("r"), config(), pd.DataFrame({"epoch": [1, 2], "dead": [0.5, 1.0]}), result, None)
+    assert history_of(run)["sentences"] == [
+        "the run stopped early: val/loss has not improved for 1 epoch",
+        "0% of the units are dead before training, 100% at the end",
+        "80% or more of the units are dead by the end of epoch 2",
+    ]

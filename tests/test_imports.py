@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import mlp_study
+
 LEFT_OUT = ("torch._dynamo", "torch._inductor", "triton", "matplotlib", "scipy", "torchvision", "sklearn", "sympy")
 
 RUN = """
@@ -157,3 +159,8 @@ assert os.environ.get("GOMP_SPINCOUNT") == expected, os.environ.get("GOMP_SPINCO
 """
     variables = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     run(code, variables=variables | own)
+
+
+def test_what_is_imported_when_it_is_asked_for_is_listed_before() -> None:
+    assert {"load_run", "load_results", "diagnose"} <= set(dir(mlp_study))
+    assert all(hasattr(mlp_study, name) for name in dir(mlp_study))

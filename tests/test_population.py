@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -22,8 +21,6 @@ from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import assembled, lockstep_order, shape_key
 from mlp_study.training.results import Listener, MemberResult, Row
 from tests.small_runs import as_on_a_gpu, column, config, numbers, tiny_images, trained
-
-PIXELS_OF_1 = "data.scale=unit"
 
 
 def one_of_each() -> list[RunConfig]:
@@ -260,10 +257,6 @@ def config_logging(c: RunConfig, every: int) -> RunConfig:
     values = c.to_dict()
     values["trainer"]["log_every_n_steps"] = every
     return RunConfig.from_dict(values)
-
-
-def diverging(**more: Any) -> RunConfig:
-    return config("optimizer.lr=1e30", "data.scale=none", "trainer.log_every_n_steps=1", **more)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])

@@ -14,7 +14,9 @@ from mlp_study import devices
 from mlp_study.config import RunConfig
 from mlp_study.data.module import PopulationData
 from mlp_study.errors import ConfigError
+from mlp_study.training.lookahead import look_ahead
 from mlp_study.training.module import PopulationModule
+from mlp_study.training.population import train_population
 from tests.small_runs import column, config, numbers, tiny_images, trained
 
 Optimizers = Callable[[Any], torch.optim.Optimizer]
@@ -334,3 +336,10 @@ def test_looking_at_a_run_changes_nothing() -> None:
 def test_muon_on_a_single_unit_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match="optimizer=muon needs weights that are matrices"):
         trained(config("optimizer=muon", "model.widths=[1]"))
+
+
+@pytest.mark.parametrize("work", [train_population, look_ahead])
+def test_networks_that_find_no_memory_name_what_asks_for_it(work):
+    huge = config("model.widths=[1000000000000]", "data.batch_size=8")
+    with pytest.raises(ConfigError, match=r"model\.widths=\[1000000000000\] with data\.batch_size=8 .*\(\d+ bytes"):
+        work([huge], images=tiny_images())

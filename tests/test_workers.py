@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mlp_study import workers
 from mlp_study.errors import DataError, Interrupted
 from mlp_study.workers import Pool, Tell, cores, threads_of
 
@@ -61,6 +62,23 @@ def test_what_a_dead_process_leaves_goes_to_a_new_one():
     pool(1, died).run([2, 666, 3], lambda item, _: done.append(item))
     assert deaths == [(666, -signal.SIGKILL)]
     assert done == [2, 6, 3]
+
+
+def test_a_process_that_dies_before_it_takes_its_item_is_replaced_too(monkeypatch):
+    monkeypatch.setattr(workers, "_work", dies_at_once)
+    deaths: list[int | None] = []
+
+    def died(item: bytes, status: int | None) -> list[bytes]:
+        deaths.append(status)
+        return [item] if len(deaths) < 2 else []
+
+    more_than_a_pipe_holds = bytes(1_000_000)
+    Pool(squaring, 1, died=died, raise_if_asked=lambda: None).run([more_than_a_pipe_holds], lambda *_: None)
+    assert deaths == [7, 7]
+
+
+def dies_at_once(*_: object) -> None:
+    os._exit(7)
 
 
 def test_a_processes_error_is_the_callers():

@@ -17,6 +17,7 @@ _CAUSES = {
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
+    errno.EEXIST: "a file stands where the folder belongs",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
 }
 
@@ -83,5 +84,9 @@ def make_folder(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """The one line for an operating system's refusal to write ``path``."""
-    cause = _CAUSES.get(error.errno or 0, error.strerror or str(error))
-    return WriteError(f"cannot write {path}: {cause}; make room or choose another folder")
+    return WriteError(f"cannot write {path}: {cause_of(error)}; make room or choose another folder")
+
+
+def cause_of(error: OSError) -> str:
+    """Why the operating system refused, in a few words."""
+    return _CAUSES.get(error.errno or 0, error.strerror or str(error))

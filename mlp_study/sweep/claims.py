@@ -158,7 +158,7 @@ class Claims:
     def _show_life(self) -> None:
         while not self._closed.wait(HEARTBEAT):
             with contextlib.suppress(OSError):
-                self._path.touch(exist_ok=False) if not self._path.exists() else os.utime(self._path)
+                os.utime(self._path)  # not `touch`: an empty file would stay where the claim is given up meanwhile
 
     def _now(self, claim: Claim) -> float:
         """By the clock that the claim's last sign of life is measured with, the file server's."""

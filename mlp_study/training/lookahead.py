@@ -16,6 +16,7 @@ import torch
 from mlp_study.config import RunConfig
 from mlp_study.data.blocks import Block
 from mlp_study.data.module import PopulationData
+from mlp_study.devices import enough_memory
 from mlp_study.factors.losses import LOSSES
 from mlp_study.probes.verdict import FARTHEST, Glimpse
 from mlp_study.training.module import PopulationModule
@@ -69,9 +70,13 @@ def look_ahead(
         initial: diagnostics to measure before the first step.
         seen: training images that the probes look at.
         whole: initial unit diagnostics on the whole training split.
+
+    Raises:
+        ConfigError: the networks find no memory.
     """
-    module = PopulationModule(PopulationData(configs, images))
-    return watch(module, steps, initial=initial, seen=seen, whole=whole)
+    with enough_memory(configs[0]):
+        module = PopulationModule(PopulationData(configs, images))
+        return watch(module, steps, initial=initial, seen=seen, whole=whole)
 
 
 def watch(

@@ -17,7 +17,7 @@ from mlp_study.config import RunConfig
 from mlp_study.data.blocks import stream_key
 from mlp_study.data.images import ImageSet, load
 from mlp_study.data.module import PopulationData
-from mlp_study.devices import STEP_BYTES, check_device, on_gpu
+from mlp_study.devices import STEP_BYTES, check_device, enough_memory, on_gpu
 from mlp_study.errors import ConfigError
 from mlp_study.lightning import Callback, LightningEnvironment, Trainer
 from mlp_study.training.allocator import freed_memory_kept
@@ -106,20 +106,21 @@ def train_population(
         images: the data set, if it is loaded already.
 
     Raises:
-        ConfigError: the configs cannot train together.
+        ConfigError: the configs cannot train together, or find no memory.
         DataError: the data set cannot be read.
         Interrupted: SIGINT or SIGTERM asked to stop, or as ``Preempted`` SIGUSR1 or SIGUSR2; the checkpoint is written.
     """
     listener = listener or Listener()
     first = configs[0]
-    module, order = assembled(configs, images or load(first.data.name, first.data_root, **first.data.options))
-    module.resume_from = resume_from
-    listener.started(configs)
-    stopping = Stopping(module, checkpoint)
-    with arithmetic(module), _quiet_lightning(), stopping:
-        ours = member_callbacks(module.configs, listener, order, checkpoint)
-        _fit(module, [*ours, *callbacks, stopping], resume_from)
-        results = _results(module, order)
+    with enough_memory(first):
+        module, order = assembled(configs, images or load(first.data.name, first.data_root, **first.data.options))
+        module.resume_from = resume_from
+        listener.started(configs)
+        stopping = Stopping(module, checkpoint)
+        with arithmetic(module), _quiet_lightning(), stopping:
+            ours = member_callbacks(module.configs, listener, order, checkpoint)
+            _fit(module, [*ours, *callbacks, stopping], resume_from)
+            results = _results(module, order)
     for k, result in enumerate(results):
         listener.finished(k, result)
     return results

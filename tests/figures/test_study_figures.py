@@ -56,9 +56,7 @@ CASES = {
     "a column": lambda: mapped(("a", "b"), ("c",), ("experiment.variant", "data.scale")),
     "rates": lambda: mapped(GAINS, RATES, PHASE),
     "many": lambda: mapped(MANY[:6], MANY, ("a", "b")),
-    "many of a long name": lambda: mapped(
-        LONG, [f"{name} {i}" for i in range(3) for name in LONG], ("a", "b"), "x y z"
-    ),
+    "many of a long name": lambda: mapped(LONG, LONGER, ("a", "b"), "x y z"),
     "long names": lambda: mapped(LONG, LONG, ("experiment", "experiment.variant"), "step too large"),
     "a limit": lambda: phase_diagram(grid(GAINS, RATES), GAINS, RATES, PHASE, f"relu: {VALUE}", limit(GAINS, RATES)),
     "no limit": lambda: phase_diagram(grid(GAINS, RATES), GAINS, RATES, PHASE, VALUE),

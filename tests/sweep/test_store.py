@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -75,6 +77,19 @@ def test_a_claim_from_another_machine_holds_while_it_is_renewed(tmp_path, age, f
     with mine.locked():
         assert mine.take(["a"]) == free
     mine.close()
+
+
+def test_a_sign_of_life_makes_no_claim_where_it_was_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims_module, "HEARTBEAT", 0.01)
+    with contextlib.closing(Claims(tmp_path)) as claims:
+        assert claims.take(["a"]) == ["a"]
+        [path] = tmp_path.glob("*.json")
+        os.utime(path, (0, 0))
+        while path.stat().st_mtime == 0:
+            time.sleep(0.001)
+        path.unlink()
+        time.sleep(0.1)
+        assert list(tmp_path.glob("*.json")) == []
 
 
 def test_a_claim_from_the_future_holds_when_the_clock_went_backwards(tmp_path):
