@@ -28,8 +28,8 @@ SMALL = ("model.widths=[8]", "data.limit=64", "trainer.max_epochs=2", "wandb.mod
 
 
 def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> None:
-    """The command in this process; raises SystemExit where the command exits."""
-    monkeypatch.setattr(sys, "argv", ["train", "-m", *SMALL, f"sweep_dir={folder}", *overrides])
+    """The command in this process, without its report; raises SystemExit where the command exits."""
+    monkeypatch.setattr(sys, "argv", ["train", "-m", *SMALL, "report=false", f"sweep_dir={folder}", *overrides])
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:

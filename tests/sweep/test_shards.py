@@ -40,7 +40,7 @@ def test_shares_fill_one_folder_and_the_last_one_writes_the_whole_table(monkeypa
     for i in reversed(range(count)):
         before = stamps(folder)
         assert not (folder / "report.html").exists()
-        sweep(monkeypatch, folder, *GRID, f"shard={i}/{count}")
+        sweep(monkeypatch, folder, *GRID, f"shard={i}/{count}", "report=true")
         assert {run: stamps(folder)[run] for run in before} == before
     found = results(folder)
     assert found.keys() == expected.keys()
