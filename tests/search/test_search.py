@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import statistics
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -16,6 +17,9 @@ from mlp_study.cli import run_hydra
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.records.run_folder import read_json, read_rows
+from mlp_study.search.objective import read_objectives
+from mlp_study.search.pruning import InFlight
+from mlp_study.search.search import Search, judged
 from tests.records.runs import read_wandb
 from tests.search.searches import LR, outcomes, refused, rows, search, study
 
@@ -265,6 +269,30 @@ def test_the_wilcoxon_pruner_compares_seed_by_seed(monkeypatch, tmp_path):
     assert all(list(t.intermediate_values) == list(range(len(t.intermediate_values))) for t in found)
     trained = {t.params["optimizer.lr"]: len(t.intermediate_values) for t in found}
     assert trained["0.3"] == 6
+
+
+def test_a_trial_is_pruned_if_one_of_its_seeds_was():
+    """After a kill, and for an equal trial, the runs' records are all that is known."""
+    ended = [{"outcome": "early_stopped", "val/accuracy": 0.9}, {"outcome": "pruned", "val/accuracy": 0.3}]
+    objectives = read_objectives(None, None, "worst", "mean")
+    assert judged(objectives, InFlight(None, [], seeds=[0, 1]), ended) == ("PRUNED", None, [])
+
+
+def test_trials_that_another_process_gives_back_at_the_last_moment_are_run(monkeypatch):
+    class Study:
+        running, waiting = (7,), ()
+
+        def trials(self, state):
+            return self.running
+
+        def ask(self):
+            batch, self.waiting, self.running = self.waiting, self.running, ()  # stopped just after this look
+            return batch
+
+    monkeypatch.setattr("mlp_study.search.search.POLL", 0)
+    ran = []
+    Search._loop(SimpleNamespace(_batch=lambda _, batch: ran.extend(batch)), Study())
+    assert ran == [7]
 
 
 def test_a_password_is_nowhere(monkeypatch, tmp_path, capsys):
