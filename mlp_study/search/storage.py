@@ -108,7 +108,7 @@ def open_storage(place: Place) -> BaseStorage:
         with _one_at_a_time(place):
             if place.url is None:
                 assert place.path is not None
-                return optuna.storages.JournalStorage(_backend(place.path))
+                return optuna.storages.JournalStorage(_backend(place, place.path))
             server = place.path is None
             return optuna.storages.RDBStorage(
                 place.url, engine_kwargs=_engine_options(place), heartbeat_interval=BEAT if server else None
@@ -118,7 +118,9 @@ def open_storage(place: Place) -> BaseStorage:
             f"hydra.sweeper.storage={place.shown}: its driver is not installed ({masked(str(error))}); "
             "pip install 'mlp_study[postgresql]' brings PostgreSQL's"
         ) from None
-    except (SQLAlchemyError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (SQLAlchemyError, OSError, ValueError, LookupError, RuntimeError) as error:
+        raise unreachable(place, error) from None
+    except (TypeError, AttributeError, AssertionError) as error:  # what Optuna makes of a journal's damaged line
         raise unreachable(place, error) from None
 
 
@@ -167,7 +169,7 @@ def _engine_options(place: Place) -> dict[str, Any]:
     return {"connect_args": {"connect_timeout": CONNECT} if named else {}, "pool_pre_ping": True}
 
 
-def _backend(path: Path) -> Any:
+def _backend(place: Place, path: Path) -> Any:
     """Optuna's journal under a lock that the kernel takes from the dead; Optuna's own stays for 30 seconds."""
     from optuna.storages.journal import JournalFileBackend
     from optuna.storages.journal._file import BaseJournalFileLock
@@ -186,6 +188,13 @@ def _backend(path: Path) -> Any:
             self._held.close()
 
     class Backend(JournalFileBackend):
+        def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+            """Optuna notices a last line that is damaged only when another one follows, at any later moment."""
+            try:
+                yield from super().read_logs(log_number_from)
+            except ValueError as error:
+                raise unreachable(place, error) from None
+
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
             """Without Optuna's fsync, 6 ms a line: like all records here it survives the process, not a power cut."""
             lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)

@@ -22,6 +22,7 @@ import pytest
 from optuna.study import StudyDirection
 from sqlalchemy import text
 
+from mlp_study.errors import ConfigError
 from mlp_study.records.recorder import Recorder
 from mlp_study.search import storage
 from mlp_study.search import workers as signs
@@ -104,6 +105,16 @@ def test_a_line_that_another_process_is_writing_is_kept_and_one_that_it_could_no
     assert place.path.read_bytes() == half  # the rest may come any moment
     joined.create_new_study([StudyDirection.MAXIMIZE], "three")
     assert [study.study_name for study in storage.open_storage(place).get_all_studies()] == ["one", "three"]
+
+
+@pytest.mark.parametrize(
+    "line", ["null", "[]", "{}", "flipped", '{"op_code":99,"worker_id":"a"}', '{"op_code":0,"worker_id":"a"}']
+)
+def test_a_journal_with_a_damaged_line_is_named(tmp_path, line):
+    settings, space = read_settings(node_of()), space_of(LR)
+    (tmp_path / "optuna.journal").write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=r"optuna\.journal cannot be opened"):
+        SharedStudy(read_place(None, tmp_path), settings, space)
 
 
 FOUR = [[f"{PROPOSE}#1", "", "", ""]]  # of four that begin together one is killed when it has its first trial
