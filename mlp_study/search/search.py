@@ -102,6 +102,7 @@ class Search:
             config = checker.config(sample)
             check_objectives(self.settings.objectives, config, self.settings.prunes)
             self.dry_run = config.dry_run
+            self.seed = config.seed  # also where a file has set it
             if config.shard is not None:
                 raise ConfigError(
                     "shard divides a grid; processes with one sweep_dir or storage share a search's trials"

@@ -17,6 +17,7 @@ from mlp_study.cli import run_hydra
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.records.run_folder import read_json, read_rows
+from mlp_study.search.batches import base_seed, jobs_of
 from mlp_study.search.objective import read_objectives
 from mlp_study.search.pruning import InFlight
 from mlp_study.search.search import Search, judged
@@ -69,6 +70,12 @@ def test_the_same_command_again_trains_only_what_is_missing_and_is_deterministic
     drawn = (one / "figures" / "history.png").stat().st_mtime_ns
     search(monkeypatch, one, *settings, "hydra.sweeper.n_trials=4")
     assert (one / "figures" / "history.png").stat().st_mtime_ns == drawn  # nothing is new
+    for lost in ("importance.csv", "best.yaml"):
+        (one / lost).unlink()
+    search(monkeypatch, one, *settings, "hydra.sweeper.n_trials=4")
+    assert (one / "importance.csv").is_file()
+    assert (one / "best.yaml").is_file()
+    drawn = (one / "figures" / "history.png").stat().st_mtime_ns
     search(monkeypatch, one, *settings, "hydra.sweeper.n_trials=6")
     assert (one / "figures" / "history.png").stat().st_mtime_ns > drawn
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -160,6 +167,18 @@ def test_repeats_train_seeds_and_optimize_their_mean(monkeypatch, tmp_path):
         accuracies = [v["val/accuracy"] for v in values]
         assert trial.value == pytest.approx(statistics.fmean(accuracies))
         assert trial.user_attrs["val/accuracy deviation"] == pytest.approx(statistics.stdev(accuracies))
+
+
+def test_repeats_begin_at_the_seed_that_is_given_however_it_is_written(monkeypatch, tmp_path):
+    assert base_seed(["++seed=3"]) == 3
+    assert jobs_of(InFlight(None, ["++seed=3", "a=1"], seeds=[3, 4])) == [["a=1", "seed=3"], ["a=1", "seed=4"]]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
+    own = (f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine", "hydra.sweeper.repeats=2")
+    seen = []
+    monkeypatch.setattr(Search, "run", lambda self: seen.append(self.seed))
+    search(monkeypatch, tmp_path / "s", *own, LR)
+    assert seen == [5]
 
 
 def test_a_diverged_run_has_the_worst_value_or_fails_and_ends_nothing(monkeypatch, tmp_path):
