@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -188,7 +188,7 @@ def _backend(place: Place, path: Path) -> Any:
             self._held.close()
 
     class Backend(JournalFileBackend):
-        def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
             """Optuna notices a last line that is damaged only when another one follows, at any later moment."""
             try:
                 yield from super().read_logs(log_number_from)
