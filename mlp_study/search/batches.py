@@ -95,6 +95,7 @@ class Populations:
                 if self.table.rows:
                     self.table.write(parquet=True)
                 tracking.wait()
+        self.store.tidy()
 
     def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
         """Train all repeats of all trials together, or one repeat after the other."""

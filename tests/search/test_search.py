@@ -27,7 +27,11 @@ from tests.search.searches import LR, outcomes, refused, rows, search, study
 
 def test_a_search_leaves_its_study_its_runs_and_its_best(monkeypatch, tmp_path, capsys):
     folder = tmp_path / "s"
+    left = folder / ".sweep" / "checkpoints" / "f00.safetensors"  # by a killed command, of runs that are all finished
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"")
     search(monkeypatch, folder, LR, "activation=relu,tanh", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3")
+    assert not left.exists()
     found = study(folder)
     assert [t.number for t in found.trials] == list(range(6))
     assert {t.state.name for t in found.trials} == {"COMPLETE"}
