@@ -42,6 +42,7 @@ ALSO = {
 }
 
 NO_RESUME = ("resume=", "resume=null")
+SEARCH_PATH = "hydra.searchpath="  # an override that names folders of the user's own configs, as --config-dir does
 OF_A_SWEEP = {  # what a single run has no use for
     "hydra/sweeper": "chooses a sweep's runs",
     "sweep_dir": "is a sweep's folder, as hydra.run.dir is a run's",
@@ -188,7 +189,7 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
     for override in args.overrides:
         flags.remove(override)
     sweeps = args.multirun or _is_sweep_file(args.overrides)
-    overrides = swept(args.overrides) if sweeps else with_variant(resumed(args.overrides))
+    overrides = swept(args.overrides) if sweeps else with_variant(resumed(args.overrides, args.config_dir))
     check_choices(args.overrides)
     foreign = args.config_name or args.config_dir or args.config_path
     shown = args.cfg or args.info or args.hydra_help or args.shell_completion
@@ -283,8 +284,12 @@ def check_single(overrides: Sequence[str]) -> None:
         raise ConfigError(f"hydra.run.dir={folder} holds a finished run; it takes a folder without result.json")
 
 
-def resumed(overrides: Sequence[str]) -> list[str]:
+def resumed(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
     """``resume=FOLDER`` spelt out: the interrupted run's own overrides, in its own folder, whose ``.hydra`` stays.
+
+    Args:
+        overrides: the command line's.
+        config_dir: a folder of the user's own configs; None: there is none.
 
     Raises:
         ConfigError: the folder is no run's, its run is finished, or the other overrides make it another run.
@@ -307,7 +312,9 @@ def resumed(overrides: Sequence[str]) -> list[str]:
     except Exception as error:  # whatever a YAML parser makes of a damaged file
         raise ConfigError(f"resume={folder}: {recorded} cannot be read: {one_line(str(error))}") from error
     others = [o for o in overrides if not _plain_key(o).startswith("resume=")]
-    if others and _run_id([*own, *others]) != _run_id(own):
+    configs = [o for o in others if o.startswith(SEARCH_PATH)]
+    configs += [] if config_dir is None else [f"{SEARCH_PATH}['file://{Path(config_dir).absolute()}']"]
+    if others and _run_id([*own, *others, *configs]) != _run_id([*own, *configs]):
         raise ConfigError(
             f"resume={folder} with {' '.join(others)} would be another run; it takes what changes no result"
         )

@@ -163,7 +163,8 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
         key = override.key_or_group
         if key.split(".")[0] == "hydra" or "/" in key:
             continue
-        found = _unknown_choice(override) or _unknown_key(key, choices)
+        mine = key in YAML_GROUPS and f"Could not find '{key}/" not in str(error)  # a file of the user's own, found
+        found = (None if mine else _unknown_choice(override)) or _unknown_key(key, choices)
         if found:
             return found
         if override.is_sweep_override() and "multirun" in str(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from mlp_study import signals
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import run_hydra
+from mlp_study.cli import SEARCH_PATH, run_hydra
 from mlp_study.errors import ConfigError, DataError, Interrupted
 from mlp_study.imports import uncollected
 from mlp_study.sweep.sweep import trains_runs
@@ -106,9 +107,21 @@ def _resumable(folder: Path) -> Iterator[None]:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
         answer = signals.answer_of(stop)
-        raise (
-            answer if (folder / "result.json").is_file() else type(answer)(f"{answer}; resume={folder} continues")
-        ) from stop
+        again = f"{_configs()}resume={folder} continues"
+        raise (answer if (folder / "result.json").is_file() else type(answer)(f"{answer}; {again}")) from stop
+
+
+def _configs() -> str:
+    """What names the user's own configs, which a resumed run needs, too: it is none of the run's own overrides."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get()
+    folders = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    flags += [o for o in hydra.overrides.hydra if o.startswith(SEARCH_PATH)]
+    return "".join(f"{shlex.quote(flag)} " for flag in flags)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from mlp_study.cli import resumed, run_hydra
 from mlp_study.config import GROUPS, TABLES, RunConfig, described_settings
 from mlp_study.data.blocks import Feed
 from mlp_study.data.images import load
-from mlp_study.errors import ConfigError
+from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records.run_folder import load_curves
 from mlp_study.train import PURPOSE, _finished, run, run_one
 from tests.records.runs import read_wandb
@@ -379,6 +380,31 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert_one_line(done.stderr, f"the checkpoint {tmp_path}/run/checkpoint.safetensors cannot be read")
     assert done.stderr.rstrip().endswith("delete it to start again")
+
+
+def test_resuming_a_run_of_ones_own_configs_takes_their_folder_and_the_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 3\n")
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("mlp_study.records.recorded.train_recorded", stop)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    typed = ("+experiment=mine", "wandb.mode=disabled", "save=none", f"hydra.run.dir={folder}")
+    search_path = f"hydra.searchpath=[file://{tmp_path}]"
+    for flags, shown in (
+        (["--config-dir", str(tmp_path)], f"--config-dir {tmp_path}"),
+        ([search_path], f"'{search_path}'"),
+    ):
+        for words in ((*typed, *flags), (*flags, f"resume={folder}", "trainer.progress=false")):
+            monkeypatch.setattr(sys, "argv", ["train", *words])
+            with pytest.raises(SystemExit):
+                run_hydra(run, "train", PURPOSE)
+            assert f"stopped; {shown} resume={folder} continues" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "a,b", "a=b", "it's (mine) [1] {2}", "ünï", 'dou"ble', "$x"])

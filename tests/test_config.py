@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,6 +244,17 @@ def test_overrides_without_an_experiment_stay_as_they_are() -> None:
     assert with_variant(["activation=relu"]) == ["activation=relu"]
     with pytest.raises(ConfigError, match=r"experiment.variant='relu_rw' is unknown; did you mean 'relu_raw'"):
         compose(["+experiment=raw_relu", "experiment.variant=relu_rw"])
+
+
+def test_beside_an_experiment_of_ones_own_an_unknown_key_is_named_and_not_the_experiment(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 3\n")
+    own = [f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine"]
+    assert compose(own)["seed"] == 3
+    with pytest.raises(ConfigError, match=r"^seeed: no such option"):
+        compose([*own, "seeed=1"])
+    with pytest.raises(ConfigError, match=r"^experiment='min' is unknown"):
+        compose([*own[:1], "+experiment=min"])
 
 
 @pytest.mark.parametrize("name", yaml_choices("sweeps"))

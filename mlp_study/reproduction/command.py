@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError, unknown
 from mlp_study.factors.table import Option
+from mlp_study.records.run_folder import RESULT
 from mlp_study.reproduction.claims import Findings, findings
 from mlp_study.reproduction.experiments import Experiment, configs_of, load_experiments
 from mlp_study.reproduction.runs import Cell, cells_of, read_done, train_missing
+from mlp_study.sweep.store import MANIFEST
 
 if TYPE_CHECKING:
     from mlp_study.config import RunConfig
@@ -65,6 +67,9 @@ def request_of(arguments: Sequence[str]) -> Request:
     folder = Path(own["folder"])
     if not own["folder"] or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"folder={own['folder']} is not valid; it takes a folder that is there or can be made")
+    for name, what in ((MANIFEST, "sweep"), (RESULT, "single run")):
+        if (folder / name).exists():
+            raise ConfigError(f"folder={folder} is a {what}'s folder; it takes one of its own")
     return Request(load_experiments(own["source"]), seeds, folder, overrides)
 
 

@@ -95,6 +95,7 @@ class Populations:
                 if self.table.rows:
                     self.table.write(parquet=True)
                 tracking.wait()
+        self.store.tidy()
 
     def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
         """Train all repeats of all trials together, or one repeat after the other."""
@@ -205,8 +206,13 @@ def _consecutive(trials: Sequence[InFlight]) -> list[list[InFlight]]:
 
 def jobs_of(trial: InFlight) -> list[list[str]]:
     """The overrides of each repeat."""
-    others = [o for o in trial.overrides if not trial.seeds or o.partition("=")[0] != "seed"]
+    others = [o for o in trial.overrides if not trial.seeds or not sets_seed(o)]
     return [[*others, f"seed={seed}"] for seed in trial.seeds] or [list(trial.overrides)]
+
+
+def sets_seed(override: str) -> bool:
+    """Whether it is ``seed=N`` or ``++seed=N``."""
+    return override.lstrip("+").startswith("seed=")
 
 
 def base_seed(overrides: Sequence[str]) -> int:
@@ -215,7 +221,7 @@ def base_seed(overrides: Sequence[str]) -> int:
     Raises:
         ConfigError: it is no whole number.
     """
-    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "seed"]
+    given = [o.partition("=")[2] for o in overrides if sets_seed(o)]
     try:
         return int(given[-1]) if given else 0
     except ValueError:

@@ -78,6 +78,8 @@ def _plots(study: Study, objectives: Sequence[Objective]) -> list[tuple[str, Cal
 
     kinds = {name: d for trial in study.trials for name, d in trial.distributions.items()}
     names = sorted(kinds, key=lambda name: isinstance(kinds[name], CategoricalDistribution))  # a contour needs numbers
+    ended = [trial.params for trial in study.trials if trial.values]
+    crossed = [name for name in names if len({params[name] for params in ended if name in params}) > 1][:CONTOURS]
     found: list[tuple[str, Callable[[], Any]]] = []
     for place, objective in enumerate(objectives):
         one: dict[str, Any] = {"target_name": objective.metric}
@@ -92,7 +94,8 @@ def _plots(study: Study, objectives: Sequence[Objective]) -> list[tuple[str, Cal
         if len(names) > 1:
             fanova = FanovaImportanceEvaluator(seed=0)
             found.append((f"importance{end}", partial(plots.plot_param_importances, study, fanova, **one)))
-            found.append((f"contour{end}", partial(plots.plot_contour, study, names[:CONTOURS], **one)))
+        if len(crossed) > 1:
+            found.append((f"contour{end}", partial(plots.plot_contour, study, crossed, **one)))
     if len(objectives) == 1 and any(trial.intermediate_values for trial in study.trials):
         found.append(("intermediate_values", lambda: plots.plot_intermediate_values(study)))
     if 1 < len(objectives) <= 3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -109,10 +110,10 @@ def _worst(metric: str, maximize: bool, diverged: Any) -> float | None:
         if metric.endswith("accuracy"):
             return 0.0 if maximize else 1.0
         return -math.inf if maximize else math.inf
-    try:
-        return float(diverged)
-    except (TypeError, ValueError):
-        raise ConfigError(f"hydra.sweeper.diverged={diverged} is not valid; it takes worst, fail or a number") from None
+    with contextlib.suppress(TypeError, ValueError):
+        if not math.isnan(found := float(diverged)):
+            return found
+    raise ConfigError(f"hydra.sweeper.diverged={diverged} is not valid; it takes worst, fail or a number")
 
 
 def check_objectives(objectives: Sequence[Objective], config: RunConfig, prunes: bool) -> None:

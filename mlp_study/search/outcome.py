@@ -21,7 +21,8 @@ from mlp_study.errors import StudyError
 from mlp_study.records import tracking
 from mlp_study.records.atomic import file_lock, write_file
 from mlp_study.reporting.make import PAGE, report_at_end
-from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
+from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS, read_search
+from mlp_study.search.batches import sets_seed
 from mlp_study.search.figures import draw, value_at
 from mlp_study.search.objective import Objective
 from mlp_study.search.space import text
@@ -67,7 +68,8 @@ class Outcome:
             raise StudyError(self.nothing())
         mark = hashlib.sha256(trials.encode()).hexdigest()
         with file_lock(self.folder / f"{MARK}.lock"):
-            if not same(self.folder / MARK, mark) or not (self.folder / FIGURES).is_dir():
+            there = all((self.folder / name).exists() for name in (BEST, TRIALS, ABOUT, IMPORTANCE, FIGURES))
+            if not there or not same(self.folder / MARK, mark):
                 write_file(self.folder / TRIALS, trials)
                 self._write(rows, best)
                 write_file(self.folder / MARK, mark)
@@ -145,7 +147,7 @@ class Outcome:
         """What a single run of this trial takes, with its first seed; what a YAML file has set is spelt out."""
         found: list[str] = trial.user_attrs.get("overrides", [])
         if seeds := trial.user_attrs.get("seeds"):
-            found = [*(o for o in found if not o.startswith("seed=")), f"seed={seeds[0]}"]
+            found = [*(o for o in found if not sets_seed(o)), f"seed={seeds[0]}"]
         typed = [o for o in found if not o.lstrip("+").startswith(("sweep_dir=", "sweeps=", "experiment"))]
         if self.search.config is None or len(typed) == len([o for o in found if not o.startswith("sweep_dir=")]):
             return typed
@@ -187,12 +189,9 @@ class Outcome:
             + (", the Pareto front:" if len(self.objectives) > 1 else ", the best:")
         )
         print(aligned(lines))
-        with (self.folder / IMPORTANCE).open() as file:
-            for row in csv.DictReader(file):
-                shares = ", ".join(
-                    f"{name} {float(share):.2f}" for name, share in row.items() if name != "objective" and share
-                )
-                print(f"importance for {row['objective']}: {shares}")
+        record = read_search(self.folder)
+        for metric, found in record.importance.items() if record else ():
+            print(f"importance for {metric}: {', '.join(f'{name} {share:.2f}' for name, share in found.items())}")
         print(f"best trial {best[0].number}: {self.command(best[0])}")
         print(f"{self.folder / BEST}, {self.folder / TRIALS}, {self.folder / FIGURES}", flush=True)
         if (self.folder / PAGE).is_file():

@@ -102,6 +102,7 @@ class Search:
             config = checker.config(sample)
             check_objectives(self.settings.objectives, config, self.settings.prunes)
             self.dry_run = config.dry_run
+            self.seed = config.seed  # also where a file has set it
             if config.shard is not None:
                 raise ConfigError(
                     "shard divides a grid; processes with one sweep_dir or storage share a search's trials"
@@ -139,15 +140,15 @@ class Search:
         print(f"  {len(self.space.parameters)} parameters{size}, {self.settings.n_jobs} trials at a time", flush=True)
 
     def _loop(self, study: SharedStudy) -> None:
+        from optuna.trial import TrialState
+
         told = False
         while True:
+            running = study.trials(TrialState.RUNNING)  # first: what is given back while this process asks is left
             batch = study.ask()
             if batch:
                 self._batch(study, batch)
                 continue
-            from optuna.trial import TrialState
-
-            running = study.trials(TrialState.RUNNING)
             if not running:
                 return
             if not told:
@@ -215,7 +216,8 @@ def judged(
     objectives: Sequence[Objective], trial: InFlight, rows: Sequence[Row]
 ) -> tuple[str, list[float] | None, list[list[float]]]:
     """A trial's state, its values, and each objective's values seed by seed, from the rows of its runs."""
-    if trial.pruned is not None or all(row.get("outcome") == "pruned" for row in rows):
+    # A seed may have ended before the pruner gave the others up, in this trial before a kill or in an equal one.
+    if trial.pruned is not None or any(row.get("outcome") == "pruned" for row in rows):
         return "PRUNED", None, []
     found = [[objective.value(row) for row in rows] for objective in objectives]
     if any(value is None for values in found for value in values):

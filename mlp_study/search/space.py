@@ -97,7 +97,8 @@ class Space:
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The overrides of these values of the parameters, after the fixed ones."""
-        return [*self.fixed, *(f"{p.key}={shown(values[p.name])}" for p in self.parameters if p.name in values)]
+        own = {p.key: shown(values[p.name]) for p in self.parameters if p.name in values}
+        return [*self.fixed, *(f"{key}={value}" for key, value in own.items())]
 
     def _holds(self, parameter: Parameter, values: Mapping[str, Any]) -> bool:
         return parameter.when is None or parameter.when.holds(self._settings(values))

@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mlp_study.errors import ConfigError
 from mlp_study.records.atomic import cannot_write, file_lock
@@ -107,8 +108,7 @@ def open_storage(place: Place) -> BaseStorage:
         with _one_at_a_time(place):
             if place.url is None:
                 assert place.path is not None
-                _mend(place.path)
-                return optuna.storages.JournalStorage(_backend(place.path))
+                return optuna.storages.JournalStorage(_backend(place, place.path))
             server = place.path is None
             return optuna.storages.RDBStorage(
                 place.url, engine_kwargs=_engine_options(place), heartbeat_interval=BEAT if server else None
@@ -118,7 +118,9 @@ def open_storage(place: Place) -> BaseStorage:
             f"hydra.sweeper.storage={place.shown}: its driver is not installed ({masked(str(error))}); "
             "pip install 'mlp_study[postgresql]' brings PostgreSQL's"
         ) from None
-    except (SQLAlchemyError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (SQLAlchemyError, OSError, ValueError, LookupError, RuntimeError) as error:
+        raise unreachable(place, error) from None
+    except (TypeError, AttributeError, AssertionError) as error:  # what Optuna makes of a journal's damaged line
         raise unreachable(place, error) from None
 
 
@@ -167,7 +169,7 @@ def _engine_options(place: Place) -> dict[str, Any]:
     return {"connect_args": {"connect_timeout": CONNECT} if named else {}, "pool_pre_ping": True}
 
 
-def _backend(path: Path) -> Any:
+def _backend(place: Place, path: Path) -> Any:
     """Optuna's journal under a lock that the kernel takes from the dead; Optuna's own stays for 30 seconds."""
     from optuna.storages.journal import JournalFileBackend
     from optuna.storages.journal._file import BaseJournalFileLock
@@ -186,23 +188,33 @@ def _backend(path: Path) -> Any:
             self._held.close()
 
     class Backend(JournalFileBackend):
+        def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+            """Optuna notices a last line that is damaged only when another one follows, at any later moment."""
+            try:
+                yield from super().read_logs(log_number_from)
+            except ValueError as error:
+                raise unreachable(place, error) from None
+
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
             """Without Optuna's fsync, 6 ms a line: like all records here it survives the process, not a power cut."""
             lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
-            with file_lock(lock), path.open("ab") as file:
+            with file_lock(lock), path.open("ab+") as file:
+                _mend(file)
                 file.write(lines.encode())
 
     return Backend(str(path), Lock())
 
 
-def _mend(path: Path) -> None:
-    """Cut off a line that a full disk or a power cut has left unfinished: what follows it could not be read."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+def _mend(journal: BinaryIO) -> None:
+    """Cut off a line that a full disk or a power cut has left unfinished: what follows it could not be read.
+
+    Only where a line is about to be added, under the lock: elsewhere it may be one that another process is writing.
+    """
+    size = journal.seek(0, os.SEEK_END)
+    journal.seek(max(0, size - 1))
+    if journal.read() not in (b"", b"\n"):
+        journal.seek(0)
+        journal.truncate(journal.read().rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager

@@ -160,7 +160,8 @@ def _table(folder: Path) -> dict[str, tuple[str, str]]:
     try:
         with (folder / CSV).open(newline="") as file:
             rows = csv.DictReader(file)
-            return {row["run_id"]: (row["outcome"], "") for row in rows if row["outcome"] != "failed"}
+            ended = {row["run_id"]: row["outcome"] for row in rows}
+            return {name: (outcome, "") for name, outcome in ended.items() if outcome not in ("failed", "", None)}
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
 

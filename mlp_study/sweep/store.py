@@ -191,12 +191,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read ({error}); remove it if the folder is to be used again") from error
     if not isinstance(manifest, dict) or manifest.get("kind") != "mlp_study sweep" or "format" not in manifest:
         raise ConfigError(f"{path} belongs to something else; choose another sweep_dir")
+    manifest = {"fixed": {}, **manifest}
+    if not (isinstance(manifest["format"], int) and isinstance(manifest["fixed"], dict)):
+        raise ConfigError(f"{path} is damaged; remove it if the folder is to be used again")
     if manifest["format"] > FORMAT:
         raise ConfigError(
             f"{path} was written by a newer mlp_study (format {manifest['format']}, this one knows {FORMAT}); "
             "choose another sweep_dir, or update"
         )
-    return {"fixed": {}, **manifest}
+    return manifest
 
 
 def fixed_settings(cells: Sequence[Cell]) -> dict[str, Any]:

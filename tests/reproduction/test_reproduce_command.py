@@ -57,6 +57,13 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         request_of([f"folder={tmp_path / 'file'}"])
 
 
+@pytest.mark.parametrize("name", ["sweep.json", "result.json"])
+def test_the_folder_of_a_sweep_or_a_run_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match="it takes one of its own"):
+        request_of([f"folder={tmp_path}"])
+
+
 def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.max_epochs"):
         main([f"folder={tmp_path / 'new'}", "source=sixteen_units", "trainer.max_epoch=3"])

@@ -101,6 +101,7 @@ def test_diagnostics_of_the_ends_are_metrics_and_no_pruners():
         ((["val/loss", "seconds"], "minimize", "worst", "mean"), "does not fit the 2 objectives"),
         ((["val/loss", "val/loss"], None, "worst", "mean"), "twice"),
         (("val/loss", None, "bad", "mean"), "takes worst, fail or a number"),
+        (("val/loss", None, "nan", "mean"), "takes worst, fail or a number"),
         (("val/loss", None, "worst", "avg"), "aggregate='avg' is unknown"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import statistics
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -16,13 +17,21 @@ from mlp_study.cli import run_hydra
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.records.run_folder import read_json, read_rows
+from mlp_study.search.batches import base_seed, jobs_of
+from mlp_study.search.objective import read_objectives
+from mlp_study.search.pruning import InFlight
+from mlp_study.search.search import Search, judged
 from tests.records.runs import read_wandb
 from tests.search.searches import LR, outcomes, refused, rows, search, study
 
 
 def test_a_search_leaves_its_study_its_runs_and_its_best(monkeypatch, tmp_path, capsys):
     folder = tmp_path / "s"
+    left = folder / ".sweep" / "checkpoints" / "f00.safetensors"  # by a killed command, of runs that are all finished
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"")
     search(monkeypatch, folder, LR, "activation=relu,tanh", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3")
+    assert not left.exists()
     found = study(folder)
     assert [t.number for t in found.trials] == list(range(6))
     assert {t.state.name for t in found.trials} == {"COMPLETE"}
@@ -65,6 +74,12 @@ def test_the_same_command_again_trains_only_what_is_missing_and_is_deterministic
     drawn = (one / "figures" / "history.png").stat().st_mtime_ns
     search(monkeypatch, one, *settings, "hydra.sweeper.n_trials=4")
     assert (one / "figures" / "history.png").stat().st_mtime_ns == drawn  # nothing is new
+    for lost in ("importance.csv", "best.yaml"):
+        (one / lost).unlink()
+    search(monkeypatch, one, *settings, "hydra.sweeper.n_trials=4")
+    assert (one / "importance.csv").is_file()
+    assert (one / "best.yaml").is_file()
+    drawn = (one / "figures" / "history.png").stat().st_mtime_ns
     search(monkeypatch, one, *settings, "hydra.sweeper.n_trials=6")
     assert (one / "figures" / "history.png").stat().st_mtime_ns > drawn
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -158,6 +173,18 @@ def test_repeats_train_seeds_and_optimize_their_mean(monkeypatch, tmp_path):
         accuracies = [v["val/accuracy"] for v in values]
         assert trial.value == pytest.approx(statistics.fmean(accuracies))
         assert trial.user_attrs["val/accuracy deviation"] == pytest.approx(statistics.stdev(accuracies))
+
+
+def test_repeats_begin_at_the_seed_that_is_given_however_it_is_written(monkeypatch, tmp_path):
+    assert base_seed(["++seed=3"]) == 3
+    assert jobs_of(InFlight(None, ["++seed=3", "a=1"], seeds=[3, 4])) == [["a=1", "seed=3"], ["a=1", "seed=4"]]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
+    own = (f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine", "hydra.sweeper.repeats=2")
+    seen = []
+    monkeypatch.setattr(Search, "run", lambda self: seen.append(self.seed))
+    search(monkeypatch, tmp_path / "s", *own, LR)
+    assert seen == [5]
 
 
 @pytest.mark.slow
@@ -270,6 +297,30 @@ def test_the_wilcoxon_pruner_compares_seed_by_seed(monkeypatch, tmp_path):
     assert all(list(t.intermediate_values) == list(range(len(t.intermediate_values))) for t in found)
     trained = {t.params["optimizer.lr"]: len(t.intermediate_values) for t in found}
     assert trained["0.3"] == 6
+
+
+def test_a_trial_is_pruned_if_one_of_its_seeds_was():
+    """After a kill, and for an equal trial, the runs' records are all that is known."""
+    ended = [{"outcome": "early_stopped", "val/accuracy": 0.9}, {"outcome": "pruned", "val/accuracy": 0.3}]
+    objectives = read_objectives(None, None, "worst", "mean")
+    assert judged(objectives, InFlight(None, [], seeds=[0, 1]), ended) == ("PRUNED", None, [])
+
+
+def test_trials_that_another_process_gives_back_at_the_last_moment_are_run(monkeypatch):
+    class Study:
+        running, waiting = (7,), ()
+
+        def trials(self, state):
+            return self.running
+
+        def ask(self):
+            batch, self.waiting, self.running = self.waiting, self.running, ()  # stopped just after this look
+            return batch
+
+    monkeypatch.setattr("mlp_study.search.search.POLL", 0)
+    ran = []
+    Search._loop(SimpleNamespace(_batch=lambda _, batch: ran.extend(batch)), Study())
+    assert ran == [7]
 
 
 def test_a_password_is_nowhere(monkeypatch, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import matplotlib as mpl
@@ -9,7 +10,7 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from mlp_study.search.figures import draw
+from mlp_study.search.figures import _plots, draw
 from mlp_study.search.objective import Objective
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -30,3 +31,14 @@ def test_optunas_style_reaches_no_later_figure(tmp_path):
     drawn = draw(study, [Objective("val/accuracy", True, None)], tmp_path)
     assert {"history", "slice"} <= set(drawn)
     assert settings() == before
+
+
+def test_a_parameter_of_one_value_is_left_out_of_the_contours_without_a_word(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)
+    study = optuna.create_study(direction="maximize")
+    for i in range(4):
+        params = {"a": i / 10, "b": 1 - i / 20} | ({"c": 0.5} if i == 2 else {})
+        kinds = {name: FloatDistribution(0, 1) for name in params}
+        study.add_trial(optuna.create_trial(params=params, distributions=kinds, value=i / 7))
+    dict(_plots(study, [Objective("val/accuracy", True, None)]))["contour"]()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -19,8 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 from sqlalchemy import text
 
+from mlp_study.errors import ConfigError
 from mlp_study.records.recorder import Recorder
 from mlp_study.search import storage
 from mlp_study.search import workers as signs
@@ -86,6 +88,33 @@ def test_an_interrupted_search_gives_its_trials_back(monkeypatch, tmp_path, caps
     assert stopped.value.code == 130
     assert f"the same command with sweep_dir={tmp_path / 's'} resumes" in capsys.readouterr().err
     assert [t.state.name for t in study(tmp_path / "s").trials] == ["WAITING", "WAITING"]
+
+
+def test_a_line_that_another_process_is_writing_is_kept_and_one_that_it_could_not_end_is_cut_off(tmp_path):
+    """A process that joins must not cut the journal's end while others write, nor write behind half a line."""
+    place = read_place(None, tmp_path)
+    assert place.path is not None
+    first = storage.open_storage(place)
+    first.create_new_study([StudyDirection.MAXIMIZE], "one")
+    first.create_new_study([StudyDirection.MAXIMIZE], "two")
+    whole = place.path.read_bytes()
+    half = whole[:-9]
+    place.path.write_bytes(half)
+    joined = storage.open_storage(place)
+    assert [study.study_name for study in joined.get_all_studies()] == ["one"]
+    assert place.path.read_bytes() == half  # the rest may come any moment
+    joined.create_new_study([StudyDirection.MAXIMIZE], "three")
+    assert [study.study_name for study in storage.open_storage(place).get_all_studies()] == ["one", "three"]
+
+
+@pytest.mark.parametrize(
+    "line", ["null", "[]", "{}", "flipped", '{"op_code":99,"worker_id":"a"}', '{"op_code":0,"worker_id":"a"}']
+)
+def test_a_journal_with_a_damaged_line_is_named(tmp_path, line):
+    settings, space = read_settings(node_of()), space_of(LR)
+    (tmp_path / "optuna.journal").write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=r"optuna\.journal cannot be opened"):
+        SharedStudy(read_place(None, tmp_path), settings, space)
 
 
 FOUR = [[f"{PROPOSE}#1", "", "", ""]]  # of four that begin together one is killed when it has its first trial

@@ -119,6 +119,12 @@ def test_conditions_see_fixed_values_and_defaults_and_each_other():
     assert [o for job in chained.samples() for o in job if o.startswith("c=")] == ["c=0", "c=0", "c=4"]
 
 
+def test_one_key_with_the_same_range_under_two_conditions_is_set_once():
+    same = {"optimizer.lr": "interval(0.1,1)"}
+    found = space("optimizer=sgd,adam", conditions={"optimizer=sgd": same, "optimizer=adam": same})
+    assert found.overrides({"optimizer": "adam", "optimizer.lr": 0.5}) == ["optimizer=adam", "optimizer.lr=0.5"]
+
+
 def test_one_key_with_two_ranges_is_two_parameters():
     found = space(
         "optimizer=sgd,adam",

@@ -79,6 +79,18 @@ def test_dead_processes_hold_nothing(monkeypatch, tmp_path):
     claims.close()
 
 
+def test_a_row_of_the_table_that_was_cut_short_is_read_from_its_record(tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        record = {"format": 1, "config": {}, "outcome": "diverged" if name == "b" else "completed"}
+        (tmp_path / name / "result.json").write_text(json.dumps(record))
+    (tmp_path / "sweep.json").write_text("{}")
+    (tmp_path / "runs.csv").write_text("run_id,seed,outcome\na,0,completed\nb,1")
+    found = read_status(tmp_path)
+    assert found.outcomes == {"completed": 2, "diverged": 1}
+    assert "2 completed, 1 diverged" in lines_of(found)[1]
+
+
 @pytest.mark.slow
 def test_an_interrupted_sweep_waits_with_its_checkpoint(tmp_path):
     folder = tmp_path / "s"

@@ -153,6 +153,8 @@ def test_a_folder_takes_an_extended_grid_and_refuses_another_sweep(tmp_path):
         (MANIFEST, json.dumps({"format": FORMAT + 1, "kind": "mlp_study sweep"}), "newer"),
         (MANIFEST, json.dumps({"format": 1, "kind": "another tool"}), "something else"),
         (MANIFEST, "{", "cannot be read"),
+        (MANIFEST, json.dumps({"format": "1", "kind": "mlp_study sweep"}), f"{MANIFEST} is damaged"),
+        (MANIFEST, json.dumps({"format": 1, "kind": "mlp_study sweep", "fixed": []}), f"{MANIFEST} is damaged"),
         ("result.json", "{}", "single run"),
         ("thesis.tex", "", "not empty"),
     ],
