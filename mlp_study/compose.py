@@ -163,8 +163,7 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
         key = override.key_or_group
         if key.split(".")[0] == "hydra" or "/" in key:
             continue
-        mine = key in YAML_GROUPS and f"Could not find '{key}/" not in str(error)  # a file of the user's own, found
-        found = (None if mine else _unknown_choice(override)) or _unknown_key(key, choices)
+        found = _unknown_choice(override, str(error)) or _unknown_key(key, choices)
         if found:
             return found
         if override.is_sweep_override() and "multirun" in str(error):
@@ -187,7 +186,8 @@ def _values(override: Any) -> Iterator[Any]:
         yield one.text if isinstance(one, QuotedString) else one
 
 
-def _unknown_choice(override: Any) -> ConfigError | None:
+def _unknown_choice(override: Any, said: str) -> ConfigError | None:
+    """What is wrong with a group's choice, of which Hydra has ``said`` something if it did not find it."""
     key = override.key_or_group
     known = list(GROUPS[key]) if key in GROUPS else yaml_choices(key) if key in YAML_GROUPS else []
     if not known or override.is_delete():
@@ -195,6 +195,8 @@ def _unknown_choice(override: Any) -> ConfigError | None:
     values = list(_values(override))
     if any(value is None or isinstance(value, int | float | dict) for value in values):
         return ConfigError(f"{override.input_line} is not valid; it takes one of: {', '.join(known)}")
+    if key in YAML_GROUPS and f"Could not find '{key}/" not in said:
+        return None  # a file of the user's own
     return next((unknown(key, value, known) for value in values if isinstance(value, str) and value not in known), None)
 
 
