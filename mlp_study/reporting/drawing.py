@@ -14,7 +14,7 @@ from mlp_study.reporting.analysis import Analysis
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.comparing import KEY
 from mlp_study.reporting.factors import METRIC, Row, continuous, levels_of, text
-from mlp_study.reporting.payload import DRAWN, reached
+from mlp_study.reporting.payload import DRAWN, loss_end, reached
 from mlp_study.reporting.pictures import Picture
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
         table, by = curve_table(study), "combination" if study.factors else None
         shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if by else ""
         title = "; ".join(filter(None, [shown, study.kept]))
-        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:])
+        end = loss_end(study.curves, list(study.groups.values()))
+        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:], loss_end=end)
     if len(study.factors) >= 2:
         first, second = map_axes(study)
         rows, columns = levels(study, first), levels(study, second)

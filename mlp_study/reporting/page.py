@@ -146,7 +146,9 @@ def section(name: str) -> str:
 def curves(study: Analysis) -> str:
     """The section of the learning curves, which says what they are means of."""
     kept = f" {study.kept[:1].upper()}{study.kept[1:]}." if study.kept else ""
-    several = f"Mean over n seeds; band: its 95 % interval (Student's t).{kept}"
+    several = (
+        f"Mean over n seeds; band: its 95 % interval (Student's t), left out where it covers most of the axis.{kept}"
+    )
     one = "n = 1 run." if len(study.rows) == 1 else f"One run a curve.{kept}"
     repeated = any(len(members) > 1 for members in study.groups.values())
     return section("curves").replace("MEANS", several if repeated else one)
