@@ -134,6 +134,10 @@ function paint(share) {
   const x = Math.max(0, Math.min(1, share)) * (MAP.length - 1), i = Math.min(Math.floor(x), MAP.length - 2);
   return MAP[i].map((c, k) => Math.round(c + (MAP[i + 1][k] - c) * (x - i)));
 }
+function differing(cells) { // the factors in which runs differ that stand in one cell, in words
+  const names = D.factors.filter(f => [...cells].some(members => new Set(members.map(i => axes.get(f).codes[i])).size > 1));
+  return names.length ? `, which differ in ${names.join(", ")}` : "";
+}
 function heatMap() {
   const rows = axes.get(choice.rows), columns = axes.get(choice.columns), metric = D.metrics[choice.metric];
   if (!rows || !metric || !byId("map")) return;
@@ -161,7 +165,7 @@ function heatMap() {
     return td;
   };
   const head = make("tr", {}, make("th", { scope: "col" }, `${choice.rows} \\ ${columns ? choice.columns : ""}`), ...overs.map(([name]) => make("th", { scope: "col" }, name)));
-  fill("map", make("table", { class: "map" }, make("caption", { class: "caption" }, `${named(choice.metric)}: mean ± standard deviation over n runs`), make("thead", {}, head),
+  fill("map", make("table", { class: "map" }, make("caption", { class: "caption" }, `${named(choice.metric)}: mean ± standard deviation over n runs${differing(cells.values())}`), make("thead", {}, head),
     make("tbody", {}, ...downs.map(([name, r]) => make("tr", {}, make("th", { scope: "row" }, name), ...overs.map(([over, c]) => cell(r, c, name, over)))))));
   walkableCells(byId("map").firstChild, fill("map-detail", "Choose a cell to read all of it."));
   const bar = MAP.map(c => `rgb(${c})`).join(",");
@@ -273,7 +277,7 @@ function drawCurves() {
 function dots(id, list, valueOf, title, extra, least = -Infinity) { // no interval reaches below what can be
   const found = list.map(x => ({ ...x, ...stats(x.members.map(valueOf)) })).filter(x => x.n || extra).sort((a, b) => (a.mean ?? 1e99) - (b.mean ?? 1e99));
   const some = found.filter(x => x.n).slice(0, DOTS_SHOWN), narrow = byId(id).clientWidth < 520;
-  const y = some.map((_, i) => i), labels = some.map(s => wrapped(groupLabel(s.g), narrow ? 24 : 60)), row = 12 + (narrow ? 14 : 16) * Math.max(1, ...labels.map(lines => lines.length));
+  const y = some.map((_, i) => i), labels = some.map(s => wrapped(`${groupLabel(s.g)} (n = ${s.n})`, narrow ? 24 : 60)), row = 12 + (narrow ? 14 : 16) * Math.max(1, ...labels.map(lines => lines.length));
   draw(id, [{ type: "scatter", mode: "markers", x: some.map(s => s.mean), y, marker: { size: 9, color: "#0072B2", symbol: "diamond" }, error_x: { type: "data", symmetric: false, array: some.map(s => s.half || 0), arrayminus: some.map(s => Math.min(s.half || 0, s.mean - least)), color: ink(), thickness: 1.2 },
     text: some.map(s => `${safe(groupLabel(s.g))}<br>mean ${shown(s.mean)}${s.half === null ? "" : " ± " + shown(s.half) + " (95 %)"}<br>deviation ${shown(s.deviation)}, n = ${s.n}${extra ? "<br>" + extra(s) : ""}`), hoverinfo: "text" }],
     { height: 90 + row * Math.max(some.length, 2), xaxis: { title: { text: title } }, yaxis: { tickvals: y, ticktext: labels.map(lines => lines.join("<br>")), range: [Math.max(some.length, 2) - 0.4, -0.6] } });
@@ -322,7 +326,8 @@ function phase() {
     const logs = grid(index).map(row => row.map(v => v > 0 ? Math.log10(v) : null));
     traces.push({ type: "contour", x, y, z: logs, contours: { start: 0, end: 0, size: 1, coloring: "none" }, line: { color: "#D55E00", width: 4 }, showscale: false, hoverinfo: "skip", connectgaps: true });
   }
-  fill("phase-note", index ? "Orange line: the stability limit, where sharpness at initialisation equals the optimizer's threshold; beyond it the first steps overshoot." : "No stability limit: sharpness at initialisation was not recorded (probes.ends=[sharpness,...] records it).");
+  const pooled = differing(cells.flat());
+  fill("phase-note", pooled ? `Means over runs${pooled}. ` : "", index ? "Orange line: the stability limit, where sharpness at initialisation equals the optimizer's threshold; beyond it the first steps overshoot." : "No stability limit: sharpness at initialisation was not recorded (probes.ends=[sharpness,...] records it).");
   const ticks = (axis, most) => { // as many as can be read
     const every = Math.ceil(axis.levels.length / most), kept = [...axis.levels.keys()].filter(i => i % every === 0);
     return { tickvals: kept, ticktext: kept.map(i => safe(axis.levels[i])) };
