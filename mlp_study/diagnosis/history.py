@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlp_study.records.run_folder import Run
 
 LIMITS = {"dead": DEAD, "saturated": SATURATED}
+ENDED = {"early_stopped": "stopped early", "pruned": "was pruned"}  # outcomes that are no verb
 
 
 def history_of(run: Run) -> dict[str, Any]:
@@ -54,7 +55,8 @@ def _passed(run: Run, initial: dict[str, float], name: str) -> int | None:
 
 
 def _sentences(run: Run, initial: dict[str, float], final: dict[str, float]) -> list[str]:
-    found = [f"the run {run.result['outcome']}" + (f": {run.result['cause']}" if run.result.get("cause") else "")]
+    outcome = str(run.result["outcome"])
+    found = [f"the run {ENDED.get(outcome, outcome)}" + (f": {run.result['cause']}" if run.result.get("cause") else "")]
     for name, units in (("dead", "units are dead"), ("saturated", "(unit, image) pairs are saturated")):
         if name in initial and name in final:
             found.append(f"{initial[name]:.0%} of the {units} before training, {final[name]:.0%} at the end")
@@ -79,7 +81,10 @@ def print_history(found: dict[str, Any], console: Console) -> None:
     for name in found["initial"] | found["final"]:
         table.add_row(name, *(_number(found[when].get(name, math.nan)) for when in ("initial", "final")))
     accuracy = found["test/accuracy"]
-    lines = [f"{found['epochs']:.0f} epochs, test accuracy {accuracy:.4f}", *found["sentences"]]
+    lines = [
+        f"{found['epochs']:.0f} epoch{'s' * (found['epochs'] != 1)}, test accuracy {accuracy:.4f}",
+        *found["sentences"],
+    ]
     console.print(Panel(Group(*(Text(line) for line in lines), table), title=found["folder"]))
 
 

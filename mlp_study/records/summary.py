@@ -41,12 +41,9 @@ def summary_lines(result: MemberResult, folder: Path, wandb_run: TrackedRun | No
     ]
     if units:
         lines.append(("hidden units at the end", ", ".join(units)))
-    lines.append(
-        (
-            "time",
-            f"{metrics.get('epochs', 0):.0f} epochs in {metrics.get('seconds', math.nan):.2f} s on {result.device}",
-        )
-    )
+    epochs = metrics.get("epochs", 0)
+    took = f"{epochs:.0f} epoch{'s' * (epochs != 1)} in {metrics.get('seconds', math.nan):.2f} s"
+    lines.append(("time", f"{took} on {result.device}"))
     lines.append(("record", str(folder)))
     if wandb_run is not None and wandb_run.where:
         lines.append(("W&B", wandb_run.where))

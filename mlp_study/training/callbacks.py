@@ -90,7 +90,7 @@ class EarlyStopping(Callback):
                 continue
             waited = self._look(k, rule, module.curves[k][-1])
             often = module.configs[k].trainer.validate_every == 1 or rule.monitor.startswith("train/")
-            seen = "epochs" if often else "validations"
+            seen = ("epoch" if often else "validation") + "s" * (waited != 1)
             if waited >= max(rule.patience, 1):
                 module.set_aside(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
 
