@@ -189,6 +189,13 @@ def test_images_without_a_gradient_are_on_a_plateau_only_where_the_loss_has_one(
     assert mechanisms_of(rows, {("a",): [0], ("b",): [1]}, [False, False]) == [None, mechanism]
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+def test_runs_that_are_all_dead_fail_though_none_is_better(tmp_path, runs):
+    write_synthetic(tmp_path, runs)  # relu on raw pixels, whose units are all dead
+    answer = answer_of(make_report([tmp_path], figures=False))
+    assert ("and fails: dead units" if runs == 1 else "2 runs fail: all runs (dead units in 2") in answer
+
+
 def test_no_external_address_is_loaded(tmp_path):
     text = make_report([write_synthetic(tmp_path, 4)], figures=False).read_text()
     assert "default-src 'none'" in text
