@@ -135,7 +135,7 @@ function paint(share) {
   return MAP[i].map((c, k) => Math.round(c + (MAP[i + 1][k] - c) * (x - i)));
 }
 function differing(cells) { // the factors in which runs differ that stand in one cell, in words
-  const names = D.factors.filter(f => [...cells].some(members => new Set(members.map(i => axes.get(f).codes[i])).size > 1));
+  const names = D.factors.filter(f => cells.some(members => new Set(members.map(i => axes.get(f).codes[i])).size > 1));
   return names.length ? `, which differ in ${names.join(", ")}` : "";
 }
 function heatMap() {
@@ -165,7 +165,7 @@ function heatMap() {
     return td;
   };
   const head = make("tr", {}, make("th", { scope: "col" }, `${choice.rows} \\ ${columns ? choice.columns : ""}`), ...overs.map(([name]) => make("th", { scope: "col" }, name)));
-  fill("map", make("table", { class: "map" }, make("caption", { class: "caption" }, `${named(choice.metric)}: mean ± standard deviation over n runs${differing(cells.values())}`), make("thead", {}, head),
+  fill("map", make("table", { class: "map" }, make("caption", { class: "caption" }, `${named(choice.metric)}: mean ± standard deviation over n runs${differing([...cells.values()])}`), make("thead", {}, head),
     make("tbody", {}, ...downs.map(([name, r]) => make("tr", {}, make("th", { scope: "row" }, name), ...overs.map(([over, c]) => cell(r, c, name, over)))))));
   walkableCells(byId("map").firstChild, fill("map-detail", "Choose a cell to read all of it."));
   const bar = MAP.map(c => `rgb(${c})`).join(",");
@@ -373,7 +373,7 @@ function confusion() {
   const written = [{ type: "scatter", mode: "text", x: cells.map(t => t[0]), y: cells.map(t => t[1]), text: cells.map(t => String(t[2])), textfont: { color: cells.map(([, i, v]) => textOn(paint(v / total[i]))) }, hoverinfo: "skip" }];
   draw("confusion", [{ type: "heatmap", z: c.counts.map((row, i) => row.map(v => v / total[i])), hoverinfo: "text", zmin: 0, zmax: 1, colorscale: "Cividis", colorbar: { thickness: 12 },
     hovertext: c.counts.map((row, i) => row.map((v, j) => `true ${safe(c.classes[i])}, predicted ${safe(c.classes[j])}<br>${v} of ${total[i]} images`)) }, ...written],
-    { height: 480, xaxis: { ...ticks, title: { text: "predicted class" }, tickangle: c.classes.some(n => n.length > 3) ? -60 : 0 }, yaxis: { ...ticks, title: { text: "true class" }, autorange: "reversed" } });
+    { height: Math.max(480, 90 + 15 * c.classes.length), xaxis: { ...ticks, title: { text: "predicted class" }, tickangle: c.classes.some(n => n.length > 3) ? -60 : 0 }, yaxis: { ...ticks, title: { text: "true class" }, autorange: "reversed" } });
   numbers("confusion-numbers", ["true \\ predicted", ...c.classes], c.counts.map((row, i) => [c.classes[i], ...row.map(String)]));
 }
 function histograms() {

@@ -100,7 +100,8 @@ def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Pictu
     if units:
         yield "units", "Dead and saturated units through training", section("units")
     if data.get("confusion"):
-        yield "confusion-matrix", "Confusion matrix", section("confusion-matrix")
+        counted = f"n = {sum(map(sum, data['confusion']['counts']))} test images"
+        yield "confusion-matrix", "Confusion matrix", section("confusion-matrix").replace("COUNTS", counted)
     if data.get("histograms"):
         charts = "".join(f'<div id="histogram-{i}" class="chart"></div>' for i in range(len(data["histograms"])))
         yield "preactivations", "Pre-activations", _caption(HISTOGRAMS) + charts

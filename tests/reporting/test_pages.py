@@ -215,6 +215,10 @@ def test_page_and_png_draw_the_same_axes_and_bands(browser: Browser, tmp_path: P
         left_out += 14 - len(png)
         assert png
     assert left_out
+    assert "differ" not in browser.text("#map caption")
+    browser.choose("#map-rows", "data.scale")
+    browser.choose("#map-columns", "")
+    assert browser.text("#map caption").endswith("over n runs, which differ in activation")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
