@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import mlp_study
@@ -19,14 +22,15 @@ from mlp_study import diagnose as command
 from mlp_study.compose import compose
 from mlp_study.config import RunConfig
 from mlp_study.data.images import load
-from mlp_study.diagnosis.cures import changed
-from mlp_study.diagnosis.diagnosis import diagnose_config
+from mlp_study.diagnosis.cures import Cure, changed
+from mlp_study.diagnosis.diagnosis import Diagnosis, diagnose_config
 from mlp_study.diagnosis.history import history_of
 from mlp_study.diagnosis.layers import layers_of
-from mlp_study.diagnosis.panel import as_dict
+from mlp_study.diagnosis.panel import as_dict, print_panel
 from mlp_study.errors import StudyError
+from mlp_study.probes.verdict import Glimpse, Verdict
 from mlp_study.records.recorder import Recorder
-from mlp_study.records.run_folder import Run
+from mlp_study.records.run_folder import Run, load_run
 from mlp_study.training.population import train_population
 
 IMAGES = load("digits")
@@ -70,6 +74,33 @@ def test_a_close_call_is_headed_as_one_and_has_cures_tried():
     for words in ("Verdict: will train (a close call)", "Cures, tried for", found.cures[0].overrides[0]):
         assert words in str(found)
     assert "will train (a close call)" in repr(found)
+
+
+def test_a_panel_breaks_no_number_and_lists_no_change_that_harms():
+    layer = {"preactivation_mean": -3.62e-09, "preactivation_deviation": 0.0478, "preactivation_low": -1.23e6}
+    layer |= {"preactivation_high": 0.181, "sparsity": 0.54, "dead": 0.06, "always_on": 0.06, "missed": 0.12}
+    glimpse = Glimpse(
+        {f"{name}_0": value for name, value in layer.items()}, [{"step": 0.0, "loss": 2.46, "accuracy": 0.16}]
+    )
+    ill = Verdict("will train slowly", 0.0)
+
+    def tried(name, effect, verdict=ill):
+        return Cure((name,), "", verdict, 0.16 + effect, 2.4, 128, effect)
+
+    cures = [tried("optimizer=adam", 0.8), tried("optimizer.lr=3e-05", 0.0), tried("activation=elu", -0.004)]
+    shown = [panel_of(Diagnosis({}, glimpse, ill, some)) for some in (cures, cures[1:])]
+    assert re.search(r" 0 +0\.000 +0\.048 +-1\.2e\+06 +0\.181 +54% +6% +6% +12% ", shown[0])
+    assert re.search(r"lowest z +highest", shown[0])
+    assert "optimizer=adam" in shown[0]
+    assert not re.search("lr=3e-05|activation=elu", shown[0])
+    assert "No cure: none of 2 changes raises the accuracy in 128 steps" in shown[1]
+
+
+def panel_of(diagnosis: Diagnosis) -> str:
+    """As a terminal of 80 columns shows it."""
+    console = Console(file=io.StringIO(), width=80)
+    print_panel(diagnosis, console)
+    return console.file.getvalue()
 
 
 @pytest.mark.slow
@@ -171,6 +202,9 @@ def test_a_trained_run_is_diagnosed_from_its_record(tmp_path, capsys):
     assert 1 <= found["passed"]["dead"] <= 5
     command.main([f"run={tmp_path}"])
     assert "units are dead by the end of epoch" in capsys.readouterr().out
+    run = load_run(tmp_path)
+    run.result |= {"outcome": "early_stopped", "cause": "val/loss has not improved for 1 epoch"}
+    assert history_of(run)["sentences"][0] == "the run stopped early: val/loss has not improved for 1 epoch"
 
 
 def network(*hidden):

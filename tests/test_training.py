@@ -269,6 +269,8 @@ def test_early_stopping_counts_as_keras_does_and_per_member() -> None:
         expected = keras_stops_at([sign * v for v in column(undisturbed, monitor)], patience, delta)
         stops.append(expected)
         assert result.outcome == ("completed" if expected is None else "early_stopped")
+        if expected is not None:
+            assert str(result.cause).endswith(f" for {max(patience, 1)} epoch{'s' * (patience > 1)}")
         assert len(result.curves) == (expected or 12), "no row after its end"
         assert result.metrics["epochs"] == len(result.curves)
         assert result.curves[-1]["val/loss"] == pytest.approx(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.factors.diagnostics import DIAGNOSTICS
@@ -13,6 +14,7 @@ from mlp_study.probes.verdict import LEARNS
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from mlp_study.diagnosis.cures import Cure
     from mlp_study.diagnosis.diagnosis import Diagnosis
 
 COLUMNS = {
@@ -102,7 +104,10 @@ def print_panel(diagnosis: Diagnosis, console: Console) -> None:
         *(Text(f"  - {sentence}") for sentence in diagnosis.verdict.evidence),
     ]
     if diagnosis.cures:
-        parts += [Text(f"\nCures, tried for {diagnosis.cures[0].steps} steps"), _cures(diagnosis)]
+        helping = [cure for cure in diagnosis.cures if cure.effect > 0 or cure.verdict.will_learn]
+        tried, steps = len(diagnosis.cures), diagnosis.cures[0].steps
+        none = f"\nNo cure: none of {tried} changes raises the accuracy in {steps} steps"
+        parts += [Text(f"\nCures, tried for {steps} steps"), _cures(helping)] if helping else [Text(none)]
     console.print(Panel(Group(*parts), title="diagnosis", subtitle=f"{diagnosis.seconds:.1f} s"))
 
 
@@ -116,18 +121,30 @@ def _table(*heads: str) -> Any:
     return table
 
 
+def _unbroken(table: Any) -> Any:
+    """The table with columns in which every word and number keeps to one line."""
+    for column in table.columns:
+        column.min_width = max(len(word) for text in (column.header, *column.cells) for word in (*text.split(), ""))
+    return table
+
+
 def _layers(diagnosis: Diagnosis) -> Any:
     shown = {name: head for name, head in COLUMNS.items() if any(name in row for row in diagnosis.layers)}
     table = _table("layer", *shown.values())
+    table.collapse_padding = True  # nine columns in 80 letters
     for layer, row in enumerate(diagnosis.layers):
         table.add_row(str(layer), *(_cell(name, row.get(name, math.nan)) for name in shown))
-    return table
+    return _unbroken(table)
 
 
 def _cell(name: str, value: float) -> str:
     if math.isnan(value):
         return ""
-    return f"{value:.0%}" if name in SHARES else f"{value:.3g}"
+    if name in SHARES:
+        return f"{value:.0%}"
+    if abs(value) < 0.1:
+        return f"{round(value, 3) + 0.0:.3f}"
+    return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.2g}"  # no wider
 
 
 def _curvature(diagnosis: Diagnosis) -> str:
@@ -145,7 +162,7 @@ def _look_ahead(diagnosis: Diagnosis) -> Any:
     table = _table("step", *(LOOKED[name] for name in names))
     for row in rows[:: max(1, len(rows) // 8)] + (rows[-1:] if (len(rows) - 1) % max(1, len(rows) // 8) else []):
         table.add_row(f"{row['step']:.0f}", *(_number(name, row.get(name, math.nan)) for name in names))
-    return table
+    return _unbroken(table)
 
 
 def _number(name: str, value: float) -> str:
@@ -156,8 +173,8 @@ def _number(name: str, value: float) -> str:
     return "" if math.isnan(value) else f"{value:.0%}"
 
 
-def _cures(diagnosis: Diagnosis) -> Any:
+def _cures(cures: Sequence[Cure]) -> Any:
     table = _table("override", "accuracy", "effect", "verdict")
-    for cure in diagnosis.cures[:CURES_SHOWN]:
+    for cure in cures[:CURES_SHOWN]:
         table.add_row(" ".join(cure.overrides), f"{cure.accuracy:.3f}", f"{cure.effect:+.3f}", cure.verdict.words)
-    return table
+    return _unbroken(table)

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     Rows = pd.DataFrame | Mapping[str, NDArray[Any]]
 
 PANEL = 4.5  # inches
+DECADES = 100.0  # a loss whose means lie further apart than this many times gets a logarithmic axis
 STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and filled: also told apart in a single epoch
     "train": {"linestyle": "--", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"},
     "val": {"linestyle": "-", "marker": "o", "markersize": 3.5},
 }
-WIDEST = 0.5  # of an axis: what a band covers at most in three quarters of its epochs
+WIDEST, QUANTILE = 0.5, 0.75  # a band that covers more than half of the axis in a quarter of its epochs is left out
 MARGIN = 0.05  # of what the means span, beyond them on either side
+LEAST = {"loss": 0.05, "accuracy": 0.02}  # of a loss, and an accuracy: an axis over less has ticks of many digits
 ABOVE = 1e3  # times the middle group's first loss: where a loss axis of several groups ends at the latest
 LEFT = f" Triangle: a loss above the axis, which ends at {ABOVE:,.0f} times the middle group's first training loss."
 UNITS = {"loss": "loss (mean per image)", "accuracy": "accuracy (share of images)"}
@@ -35,6 +37,7 @@ def learning_curves(
     metrics: Sequence[str] = ("loss", "accuracy"),
     title: str = "",
     validation: str = "validation",
+    loss_end: float | None = None,
 ) -> Figure:
     """Training (dashed) and validation (solid) curves, one panel a metric.
 
@@ -47,6 +50,7 @@ def learning_curves(
         metrics: the panels, of ``loss`` and ``accuracy``.
         title: above it all.
         validation: what the solid lines are called; ``test`` where the test set validates.
+        loss_end: where the loss axis ends at the latest; None: at ``loss_limit`` of these groups.
     """
     from matplotlib.lines import Line2D
 
@@ -57,8 +61,10 @@ def learning_curves(
     names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
     width = PANEL * len(metrics)
     rows = -(-len(names) // entries_across(names, width)) if names else 0
-    limit = loss_limit([_first_loss(table) for _, table in groups])
-    leaving = "loss" in metrics and any(len(_beyond(table, part, limit)) for _, table in groups for part in STYLES)
+    limit = loss_limit([_first_loss(table) for _, table in groups]) if loss_end is None else loss_end
+    beyond = [any(len(_beyond(table, part, limit)) for part in STYLES) for _, table in groups]
+    limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
+    leaving = "loss" in metrics and any(beyond) and math.isfinite(limit)
     sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics) + LEFT * leaving)
     if names:
         look = zip(names, looks, strict=True)
@@ -153,25 +159,36 @@ def _draw_group(axes: Axes, rows: Rows, metric: str, colour: str, marker: str) -
 
 def _draw_bands(axes: Axes, rows: Rows, metric: str, colour: str) -> None:
     """A group's intervals, faintly, on an axis that stands; one that would cover most of the axis is left out."""
-    import numpy as np
-
+    ends = axes.get_ylim()
     for part in STYLES:
         if f"{part}/{metric}" not in rows:
             continue
         epochs, mean, half, _ = mean_and_interval(rows, f"{part}/{metric}")
-        if not (half > 0).any():
-            continue
-        low, high = limits(metric)
-        bottom, top = axes.get_ylim()
-        ends = np.array([np.clip(mean - half, low, None), np.clip(mean + half, None, high)])
-        inside = np.clip(ends, bottom, top)  # on a logarithmic axis the bottom is above zero
-        places = (
-            axes.transAxes.inverted()
-            .transform(axes.transData.transform(np.column_stack([np.zeros(inside.size), inside.ravel()])))[:, 1]
-            .reshape(inside.shape)
-        )
-        if np.nanquantile(places[1] - places[0], 0.75) < WIDEST:
-            axes.fill_between(epochs, *inside, color=colour, alpha=0.12, linewidth=0)
+        low, high, share = band(mean, half, limits(metric), ends, axes.get_yscale() == "log")
+        if share < WIDEST:
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def band(
+    mean: Any, half: Any, values: tuple[float, float], ends: tuple[float, float], logarithmic: bool
+) -> tuple[Any, Any, float]:
+    """Both ends of an interval inside an axis, and how much of the axis it covers in three quarters of its epochs.
+
+    Args:
+        mean: by epoch.
+        half: of the interval, by epoch; NaN where there is none.
+        values: what the value cannot be below and above.
+        ends: of the axis.
+        logarithmic: whether the axis is.
+    """
+    import numpy as np
+
+    inside = np.clip([np.clip(mean - half, *values), np.clip(mean + half, *values)], *ends)
+    if not (half > 0).any():
+        return *inside, math.inf  # nothing to draw
+    scale = np.log if logarithmic else np.asarray
+    low, high = scale(inside)
+    return *inside, float(np.nanquantile((high - low) / np.diff(scale(ends)), QUANTILE))
 
 
 def limits(metric: str) -> tuple[float, float]:
@@ -204,18 +221,28 @@ def _scale(axes: Axes, metric: str, limit: float) -> None:
         axes.text(0.5, 0.5, "nothing finite to show", ha="center", va="center", transform=axes.transAxes, color="0.35")
         axes.set_yticks([])
         return
-    low, high = float(values.min()), min(float(values.max()), limit if metric == "loss" else math.inf)
-    if metric == "loss" and 0 < low < values.max() / 100:
+    logarithmic, bottom, top = axis_ends(metric, float(values.min()), float(values.max()), limit)
+    if logarithmic:
         axes.set_yscale("log")
-        beyond = max(high / low, 10.0) ** MARGIN
-        axes.set_ylim(low / beyond, limit if high == limit else high * beyond)
-        return
-    beyond = MARGIN * (high - low or abs(high) or 1.0)
-    if metric == "loss":
+    elif metric == "loss":
         axes.ticklabel_format(axis="y", scilimits=(-2, 4))
-    elif metric == "accuracy":
+    axes.set_ylim(bottom, top)
+
+
+def axis_ends(metric: str, least: float, most: float, limit: float) -> tuple[bool, float, float]:
+    """Whether an axis is logarithmic, and its ends, from the smallest and the largest mean on it.
+
+    ``page.js`` has the same for the curves that its reader chooses.
+    """
+    low, high = least, min(most, limit) if metric == "loss" else most
+    if metric == "loss" and 0 < low < most / DECADES:
+        beyond = max(high / low, 10.0) ** MARGIN
+        return True, low / beyond, limit if high == limit else high * beyond
+    least = LEAST[metric] * (max(abs(low), abs(high)) if metric == "loss" else 1.0) or MARGIN
+    beyond = max(MARGIN * (high - low), (least - high + low) / 2)
+    if metric == "accuracy":
         low, high = max(low, -0.02 + beyond), max(min(high, 1.02 - beyond), 0.02 - beyond)
-    axes.set_ylim(low - beyond, limit if high == limit else high + beyond)
+    return False, low - beyond, limit if high == limit else high + beyond
 
 
 def _caption(seeds: list[int], curves: Rows, metrics: Sequence[str]) -> str:

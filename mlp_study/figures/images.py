@@ -51,7 +51,10 @@ def first_layer_weights(weight_OI: Array, height: int, width: int, title: str = 
     axes.set_axis_off()
     squeeze = max(0.0, (body - 6.0) / 2)
     bar = sheet.panel(6.25, 6.42, below=0.06 + squeeze, above=0.06 + squeeze)
-    sheet.figure.colorbar(scale, cax=bar).set_label("weight (per unit of scaled input)")
+    legend = sheet.figure.colorbar(scale, cax=bar)
+    legend.set_label("weight (per unit of scaled input)")
+    bar.tick_params(labelsize=8)  # room for three decimals and a sign; beyond, the scale has a factor
+    bar.ticklabel_format(axis="y", scilimits=(-2, 4))
     return sheet.figure
 
 

@@ -46,6 +46,7 @@ def value_map(
     columns: Sequence[str],
     names: tuple[str, str],
     value: str,
+    pooled: Sequence[str] = (),
 ) -> Figure:
     """Mean, deviation, n and the mark of failure of each combination of two factors; colour is the mean, 0 to 1.
 
@@ -55,6 +56,7 @@ def value_map(
         columns: of the second, left to right.
         names: of the two factors.
         value: what is shown, with its unit.
+        pooled: other factors in which the runs of a cell differ.
     """
     down = ["\n".join(textwrap.wrap(name, MOST_LETTERS)) for name in rows]
     left = _margin([line for name in down for line in name.split("\n")])
@@ -71,7 +73,8 @@ def value_map(
     wide = max(4.6, left + column_width * len(columns) + 1.0)
     high = max(row_high * len(rows), LETTER * len(names[0])) + under + 0.25
     count = sum(cell.n for cell in cells.values())
-    caption = f"Mean ± standard deviation over n runs; in words: how they failed. n = {count} runs in all."
+    over_runs = f"Mean ± standard deviation over n runs{differing(pooled)}; in words: how most of them failed."
+    caption = f"{over_runs} n = {count} runs in all."
     sheet = Sheet(wide, high, value, caption)
     axes = sheet.panel(left, wide - 0.85, below=under, above=0.05)
     bar = sheet.panel(wide - 0.7, wide - 0.55, below=under, above=0.05)
@@ -94,6 +97,11 @@ def value_map(
     if tight:
         axes.set_xticks(range(len(over)), over, rotation=90, fontsize=8, parse_math=False)
     return sheet.figure
+
+
+def differing(pooled: Sequence[str]) -> str:
+    """What a mean of runs is over beside their seeds, in words; nothing if they differ in no factor."""
+    return f", which differ in {', '.join(pooled)}" if pooled else ""
 
 
 def _told(cell: Cell, tight: bool) -> str:
@@ -125,6 +133,7 @@ def phase_diagram(
     names: tuple[str, str],
     value: str,
     index: Mapping[tuple[str, str], float] | None = None,
+    pooled: Sequence[str] = (),
 ) -> Figure:
     """The mean over two continuous factors, and the line where the stability index is 1.
 
@@ -135,13 +144,16 @@ def phase_diagram(
         names: of the two factors.
         value: what is shown, with its unit.
         index: sharpness at initialisation over the optimizer's threshold; None: not recorded.
+        pooled: other factors in which the runs of a cell differ.
     """
     import numpy as np
 
     known = index is not None and len(rows) > 1 and len(columns) > 1
     told = "Line: sharpness at initialisation meets the optimizer's limit." if known else "Sharpness was not recorded."
     left, across = _margin(rows), max(4.1, (0.15 + LETTER * max(map(len, columns))) * min(len(columns), 12))
-    sheet = Sheet(left + across + 1.1, 4.4, value, f"{told} n = {sum(cell.n for cell in cells.values())} runs.")
+    runs = f"n = {sum(cell.n for cell in cells.values())} runs"
+    more = f", those of a cell{differing(pooled).removeprefix(', which')}" if pooled else ""
+    sheet = Sheet(left + across + 1.1, 4.4, value, f"{told} {runs}{more}.")
     axes = sheet.panel(left, left + across, below=0.5, above=0.05)
     bar = sheet.panel(left + across + 0.15, left + across + 0.3, below=0.5, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
@@ -157,27 +169,32 @@ def phase_diagram(
     return sheet.figure
 
 
-def combinations(cells: Mapping[str, Cell], value: str, least: float = -math.inf) -> Figure:
+def combinations(
+    cells: Mapping[str, Cell], value: str, least: float = -math.inf, factors: Sequence[str] = (), counted: str = ""
+) -> Figure:
     """A dot and its 95 % interval for each combination, smallest first; of many the thirty smallest.
 
     Args:
         cells: by the combination in words.
         value: what the axis shows, with its unit.
         least: what the value cannot be below, where intervals end.
+        factors: whose values the combinations are.
+        counted: which runs, if not all, in words.
     """
     some = sorted((item for item in cells.items() if item[1].n), key=lambda item: item[1].mean)[:MOST_BARS]
-    left = 0.3 + 0.08 * max((len(name) for name, _ in some), default=1)
-    more = "" if len(some) == len(cells) else f" {len(some)} of {len(cells)} combinations."
-    runs = sum(cell.n for cell in cells.values())
-    sheet = Sheet(
-        left + 4.2, 0.24 * len(some) + 0.7, "", f"Mean and its 95 % interval over seeds, n = {runs} runs.{more}"
-    )
+    names = [f"{name} (n = {cell.n})" for name, cell in some]
+    left = 0.3 + 0.08 * max(map(len, names), default=1)
+    of = f" of {', '.join(factors)}" if factors else ""
+    runs, several = sum(cell.n for cell in cells.values()), any(cell.n > 1 for cell in cells.values())
+    told = "Mean and its 95 % interval over n seeds" if several else "One run each"
+    caption = f"{told}{counted}: {len(some)} of {len(cells)} combinations{of}, n = {runs} runs."
+    sheet = Sheet(left + 4.2, 0.24 * len(some) + 0.7, "", caption)
     axes = sheet.panel(left, left + 4.0, below=0.45, above=0.05)
     halves = [0.0 if math.isnan(cell.half) else cell.half for _, cell in some]
     below = [min(half, cell.mean - least) for half, (_, cell) in zip(halves, some, strict=True)]
     style: dict[str, Any] = {"fmt": "D", "color": COLOURS[0], "markersize": 4, "capsize": 2}
     axes.errorbar([c.mean for _, c in some], range(len(some)), xerr=[below, halves], **style)
-    axes.set_yticks(range(len(some)), [name for name, _ in some], fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(some)), names, fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(value)
     plain(axes)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlp_study.means import mean_deviation
-from mlp_study.reporting.factors import EXPERIMENT, METRIC, Row, described, measured
+from mlp_study.reporting.factors import EXPERIMENT, METRIC, NONE_FAILS, Row, described, measured
 from mlp_study.reporting.importance import Share
 
 NAMED = 2  # failing combinations that are named one by one
@@ -89,7 +89,7 @@ def _importance(shares: Sequence[Share]) -> list[str]:
 def _mechanisms(mechanisms: Sequence[str | None]) -> str:
     why = Counter(mechanism for mechanism in mechanisms if mechanism is not None)
     named = ", ".join(f"{name} in {count}" for name, count in why.most_common())
-    return f"{why.total()} fail{'s' * (why.total() == 1)}: {named}" if why else "no run fails"
+    return f"{why.total()} fail{'s' * (why.total() == 1)}: {named}" if why else NONE_FAILS
 
 
 def _failures(
@@ -100,7 +100,7 @@ def _failures(
 ) -> str:
     failed = sum(mechanism is not None for mechanism in mechanisms)
     if not failed:
-        return "no run fails"
+        return NONE_FAILS
     words = f"{failed} run{'s' * (failed != 1)} fail{'s' * (failed == 1)}"
     worst = failing(rows, groups, mechanisms)
     if not worst:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlp_study.means import mean_deviation
 from mlp_study.reporting.answer import level
-from mlp_study.reporting.factors import EXPERIMENT, METRIC, SEEDS, described, measured, text
+from mlp_study.reporting.factors import EXPERIMENT, METRIC, NONE_FAILS, SEEDS, described, measured, text
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis
@@ -127,7 +127,7 @@ def comparison_answer(study: Analysis) -> str:
 def _told(side: Side) -> str:
     failed = side.why.total()
     best = f"best {level(side.values)}" if side.best is not None else "no test accuracy is recorded"
-    fails = f"{failed} fail{'s' * (failed == 1)}" if failed else "none fails"
+    fails = f"{failed} fail{'s' * (failed == 1)}" if failed else NONE_FAILS
     return f"{side.name}: {side.runs} run{'s' * (side.runs != 1)} on {' and '.join(side.data)}, {fails}, {best}"
 
 

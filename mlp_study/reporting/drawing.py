@@ -14,7 +14,7 @@ from mlp_study.reporting.analysis import Analysis
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.comparing import KEY
 from mlp_study.reporting.factors import METRIC, Row, continuous, levels_of, text
-from mlp_study.reporting.payload import DRAWN, reached
+from mlp_study.reporting.payload import DRAWN, loss_end, reached
 from mlp_study.reporting.pictures import Picture
 
 if TYPE_CHECKING:
@@ -44,21 +44,26 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
     if study.curves.size:
         table, by = curve_table(study), "combination" if study.factors else None
         shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if by else ""
+        shown += f" of {', '.join(study.factors)}" if by else ""
         title = "; ".join(filter(None, [shown, study.kept]))
-        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:])
+        end = loss_end(study.curves, list(study.groups.values()))
+        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:], loss_end=end)
     if len(study.factors) >= 2:
         first, second = map_axes(study)
         rows, columns = levels(study, first), levels(study, second)
         if max(len(rows), len(columns)) <= MOST_LEVELS * (2 if len(first) > 1 else 1) and len(columns) <= MOST_LEVELS:
             names = ", ".join(first), ", ".join(second)
-            yield "map", figures.value_map(cells_of(study, (first, second)), rows, columns, names, NAME)
+            cells, more = cells_of(study, (first, second)), pooled(study, (first, second))
+            yield "map", figures.value_map(cells, rows, columns, names, NAME, more)
     yield from _phases(study)
     if study.factors:
         gap, time = (_by_combination(study, values) for values in _values(study))
         if any(cell.n for cell in gap.values()):
-            yield "gap", figures.combinations(gap, "training less test accuracy (share of images)")
+            told = "training less test accuracy (share of images)"
+            yield "gap", figures.combinations(gap, told, factors=study.factors)
         if any(cell.n for cell in time.values()):
-            yield "time", figures.combinations(time, f"epochs to validation accuracy {TIME}", least=1.0)
+            told, reaching = f"epochs to validation accuracy {TIME}", " that reach it"
+            yield "time", figures.combinations(time, told, 1.0, study.factors, reaching)
     if (shares := study.shares.get(METRIC)) and not study.study.search:
         named = [(" x ".join(share.factors) or "the rest", share.part) for share in shares]
         yield "importance", figures.importance_bars(named, "test accuracy", len(study.rows))
@@ -101,9 +106,8 @@ def _phases(study: Analysis) -> Iterator[tuple[str, Figure]]:
         own = [i for i, row in enumerate(study.rows) if _named(row, kind) == name]
         pair = ([names[0]], [names[1]])
         index = {key: c.mean for key, c in cells_of(study, pair, "initial/stability_index", own).items() if c.n}
-        figure = phase_diagram(
-            cells_of(study, pair, METRIC, own), rows, columns, names, f"{name}: {NAME}", index or None
-        )
+        cells, more = cells_of(study, pair, METRIC, own), pooled(study, pair, own)
+        figure = phase_diagram(cells, rows, columns, names, f"{name}: {NAME}", index or None, more)
         yield f"phase_{re.sub(r'[^a-zA-Z0-9_.-]+', '_', name)}" if len(kinds) > 1 else "phase", figure
 
 
@@ -111,11 +115,24 @@ def cells_of(
     study: Analysis, axes: tuple[Axis, Axis], metric: str = METRIC, runs: Sequence[int] | None = None
 ) -> dict[tuple[str, str], Cell]:
     """Mean, deviation, n and the most frequent mechanism at each pair of values of two axes; None: of all runs."""
+    members = _members(study, axes, runs)
+    return {key: _cell([study.value(i, metric) for i in own], _mark(study, own)) for key, own in members.items()}
+
+
+def pooled(study: Analysis, axes: tuple[Axis, Axis], runs: Sequence[int] | None = None) -> list[str]:
+    """The factors in which runs differ that stand in one cell of two axes."""
+    cells = _members(study, axes, runs).values()
+    return [key for key in study.factors if any(len({text(study.rows[i].get(key)) for i in own}) > 1 for own in cells)]
+
+
+def _members(
+    study: Analysis, axes: tuple[Axis, Axis], runs: Sequence[int] | None = None
+) -> dict[tuple[str, str], list[int]]:
     members: dict[tuple[str, str], list[int]] = {}
     for i in range(len(study.rows)) if runs is None else runs:
         row = study.rows[i]
         members.setdefault((_named(row, axes[0]), _named(row, axes[1])), []).append(i)
-    return {key: _cell([study.value(i, metric) for i in own], _mark(study, own)) for key, own in members.items()}
+    return members
 
 
 def _named(row: Row, axis: Axis) -> str:

@@ -19,6 +19,7 @@ SHARED = ("data.scale", "experiment.", "model.")  # settings of their own, not o
 METRIC = "test/accuracy"  # by which combinations are told apart
 BLOWN_UP = 100.0  # of a training loss; chance costs ln C, and clipped probabilities 16.1 at most
 FAILED = 0.5  # of the best combination's accuracy: a run below it has failed
+NONE_FAILS = f"none falls below {FAILED:.0%} of the best accuracy"  # which says nothing of runs that are all as bad
 
 MECHANISMS: Mapping[str, tuple[str, str]] = {  # name -> the mark in a cell, what it means
     "diverged": ("✖", "the loss stopped being finite"),
@@ -134,8 +135,9 @@ def mechanisms_of(
 ) -> list[str | None]:
     """Why each run failed, None for those that did not; ``falling`` says whose training loss still fell at the end.
 
-    A run failed if it diverged, ended with an error, or reached less than half of the test accuracy of its data set's
-    best combination. Its mechanism is the first of ``MECHANISMS`` whose mark it bears.
+    A run failed if it diverged, ended with an error or with all units of a layer dead, whose outputs are the same for
+    all images, or reached less than half of the test accuracy of its data set's best combination. Its mechanism is the
+    first of ``MECHANISMS`` whose mark it bears.
     """
     best: dict[str, float] = {}
     for members in groups.values():
@@ -147,8 +149,8 @@ def mechanisms_of(
 
 def _mechanism(row: Row, best: float, falling: bool) -> str | None:
     ended = {"diverged": "diverged", "failed": "error"}.get(str(row["outcome"]))
-    accuracy = measured(row, METRIC)
-    if ended or (not math.isnan(accuracy) and accuracy >= FAILED * best):
+    accuracy, constant = measured(row, METRIC), worst_layer(row, "final/dead") >= 1
+    if ended or (not constant and not math.isnan(accuracy) and accuracy >= FAILED * best):
         return ended
     marks = [
         ("blown up", measured(row, "train/loss") > BLOWN_UP),

@@ -134,6 +134,10 @@ function paint(share) {
   const x = Math.max(0, Math.min(1, share)) * (MAP.length - 1), i = Math.min(Math.floor(x), MAP.length - 2);
   return MAP[i].map((c, k) => Math.round(c + (MAP[i + 1][k] - c) * (x - i)));
 }
+function differing(cells) { // the factors in which runs differ that stand in one cell, in words
+  const names = D.factors.filter(f => cells.some(members => new Set(members.map(i => axes.get(f).codes[i])).size > 1));
+  return names.length ? `, which differ in ${names.join(", ")}` : "";
+}
 function heatMap() {
   const rows = axes.get(choice.rows), columns = axes.get(choice.columns), metric = D.metrics[choice.metric];
   if (!rows || !metric || !byId("map")) return;
@@ -161,7 +165,7 @@ function heatMap() {
     return td;
   };
   const head = make("tr", {}, make("th", { scope: "col" }, `${choice.rows} \\ ${columns ? choice.columns : ""}`), ...overs.map(([name]) => make("th", { scope: "col" }, name)));
-  fill("map", make("table", { class: "map" }, make("caption", { class: "caption" }, `${named(choice.metric)}: mean ± standard deviation over n runs`), make("thead", {}, head),
+  fill("map", make("table", { class: "map" }, make("caption", { class: "caption" }, `${named(choice.metric)}: mean ± standard deviation over n runs${differing([...cells.values()])}`), make("thead", {}, head),
     make("tbody", {}, ...downs.map(([name, r]) => make("tr", {}, make("th", { scope: "row" }, name), ...overs.map(([over, c]) => cell(r, c, name, over)))))));
   walkableCells(byId("map").firstChild, fill("map-detail", "Choose a cell to read all of it."));
   const bar = MAP.map(c => `rgb(${c})`).join(",");
@@ -207,19 +211,39 @@ function logAxis(values, most = 7) { // every 1st, 2nd, 5th ... decade has a lab
   if (!(decades > 0.5)) return {};
   return { type: "log", exponentformat: "power", dtick: decades > 1.5 ? [1, 2, 5, 10, 20, 50, 100].find(step => decades / step < most) : "D2" };
 }
-function curveTraces(parts, live, low, high) { // bands end where values must: at 0 and 1, above 0 on a logarithmic axis; so do losses beyond their axis
-  const traces = [];
+function axisOf(metric, parts, chosen, limit) { // as `axis_ends` of figures/curves.py: the means set the axis, bands do not
+  const means = parts.flatMap(([part]) => D.curves.parts[part] ? chosen.flatMap(g => D.curves.parts[part].mean[g].filter(finite)) : []);
+  const rule = D.curves.axis, least = Math.min(...means), most = Math.max(...means);
+  let low = least, high = metric === "loss" ? Math.min(most, limit) : most;
+  if (metric === "loss" && low > 0 && low < most / rule.decades) {
+    const beyond = Math.max(high / low, 10) ** rule.margin;
+    return { log: true, low: low / beyond, high: high === limit ? limit : high * beyond };
+  }
+  const span = rule.least[metric] * (metric === "loss" ? Math.max(Math.abs(low), Math.abs(high)) : 1) || rule.margin;
+  const beyond = Math.max(rule.margin * (high - low), (span - high + low) / 2);
+  if (metric === "accuracy") [low, high] = [Math.max(low, -0.02 + beyond), Math.max(Math.min(high, 1.02 - beyond), 0.02 - beyond)];
+  return { log: false, low: low - beyond, high: high === limit ? limit : high + beyond };
+}
+const place = (axis, v) => axis.log ? Math.log10(v / axis.low) / Math.log10(axis.high / axis.low) : (v - axis.low) / (axis.high - axis.low);
+const plotly = axis => ({ range: [axis.low, axis.high].map(v => axis.log ? Math.log10(v) : v), ...(axis.log ? logAxis([axis.low, axis.high]) : {}) });
+function band(mean, half, most, axis) { // as `band` there: epochs and both ends, none where it covers most of the axis
+  const inside = v => Math.max(axis.low, Math.min(axis.high, most, Math.max(0, v)));
+  const rows = [...mean.keys()].filter(e => finite(mean[e]) && finite(half[e])).map(e => [e, inside(mean[e] - half[e]), inside(mean[e] + half[e])]);
+  const wide = rows.map(([, a, b]) => place(axis, b) - place(axis, a)).sort((a, b) => a - b), at = D.curves.axis.quantile * (wide.length - 1);
+  const share = wide.length ? wide[Math.floor(at)] + (wide[Math.ceil(at)] - wide[Math.floor(at)]) * (at % 1) : Infinity;
+  return share < D.curves.axis.widest && rows.some(([e]) => half[e] > 0) ? rows : [];
+}
+function curveTraces(parts, live, most, axis) { // losses beyond their axis lie at its end
+  const traces = [], high = axis.high;
   live.forEach((g, k) => {
     for (const [part, dash, symbol] of parts) {
       const values = D.curves.parts[part];
       if (!values) continue;
       const c = colour(k), mean = values.mean[g], half = values.half ? values.half[g] : null, x = D.curves.epochs, label = groupLabel(g);
-      if (half && half.some(finite)) {
-        const ok = x.map((_, e) => e).filter(e => finite(mean[e]) && finite(half[e]) && mean[e] <= high);
-        traces.push({ x: [...ok.map(e => x[e]), ...ok.map(e => x[e]).reverse()], y: [...ok.map(e => Math.min(high, mean[e] + half[e])), ...ok.map(e => Math.max(low, mean[e] - half[e])).reverse()], fill: "toself", fillcolor: faint(c, 0.14), line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false });
-      }
+      const ends = half ? band(mean, half, most, axis) : [];
+      if (ends.length) traces.push({ x: [...ends.map(([e]) => x[e]), ...ends.map(([e]) => x[e]).reverse()], y: [...ends.map(t => t[2]), ...ends.map(t => t[1]).reverse()], fill: "toself", fillcolor: faint(c, 0.14), line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false });
       const beyond = mean.map(v => finite(v) && v > high), own = MARKS[k % MARKS.length] + symbol, any = beyond.includes(true);
-      traces.push({ x, y: mean.map((v, e) => beyond[e] ? high : v), name: safe(`${label}, ${part}`), mode: "lines+markers", connectgaps: true, line: { color: c, dash, width: 2 }, marker: { symbol: any ? beyond.map(b => b ? "triangle-up" : own) : own, size: any ? beyond.map(b => b ? 11 : 6) : 6, color: c, maxdisplayed: 12 },
+      traces.push({ x, y: mean.map((v, e) => beyond[e] ? high : v), name: safe(`${label}, ${part}`), mode: "lines+markers", connectgaps: true, line: { color: c, dash, width: 2 }, cliponaxis: false, marker: { symbol: any ? beyond.map(b => b ? "triangle-up" : own) : own, size: any ? beyond.map(b => b ? 11 : 6) : 6, color: c, maxdisplayed: 12 },
         text: x.map((_, e) => `${safe(label)}<br>${part}, epoch ${x[e]}: ${shown(mean[e])}${beyond[e] ? " (above the axis)" : ""}${half && finite(half[e]) ? " ± " + shown(half[e]) : ""}<br>n = ${D.groups[g].length}`), hoverinfo: "text" });
     }
   });
@@ -231,16 +255,16 @@ function drawCurves() {
   const lossesOf = g => ["train/loss", "val/loss"].flatMap(p => D.curves.parts[p] ? D.curves.parts[p].mean[g].filter(finite) : []);
   const leaves = chosen.filter(g => lossesOf(g).some(v => v > (D.curves.loss_limit ?? Infinity)));
   const top = leaves.length < chosen.length ? D.curves.loss_limit ?? Infinity : Infinity; // curves that all leave have no other to flatten
-  const losses = chosen.flatMap(lossesOf).map(v => Math.min(v, top)), wide = Math.max(0, ...losses) > 20 ? logAxis(losses) : {};
   fill("loss-note", leaves.length && finite(top) ? `The loss axis ends at ${top.toLocaleString("en")}, about a thousand times the first training loss of the middle combination. Triangles at its top: ${leaves.length} of the ${chosen.length} chosen go beyond; choose only such curves to see where.` : "");
   const both = metric => [[`train/${metric}`, "dot", "-open"], [`val/${metric}`, "solid", ""]];
   const epochs = { title: { text: "epoch" }, ...(D.curves.of <= 12 ? { dtick: 1 } : {}), tickformat: "d" };
   const blank = what => `Nothing to draw: ${chosen.length ? `no ${what} of the chosen combinations is finite` : "choose a combination above"}.`;
-  draw("curves-accuracy", curveTraces(both("accuracy"), chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "accuracy" } } }, blank("accuracy"));
-  draw("curves-loss", curveTraces(both("loss"), chosen, wide.type ? Math.min(...losses.filter(v => v > 0)) / 2 : 0, top), { xaxis: epochs, yaxis: { title: { text: "loss (mean per image)" }, ...wide } }, blank("loss"));
+  const accuracy = axisOf("accuracy", both("accuracy"), chosen, Infinity), loss = axisOf("loss", both("loss"), chosen, top), share = { log: false, low: -0.03, high: 1.03 };
+  draw("curves-accuracy", curveTraces(both("accuracy"), chosen, 1, accuracy), { xaxis: epochs, yaxis: { title: { text: "accuracy (share of images)" }, ...plotly(accuracy) } }, blank("accuracy"));
+  draw("curves-loss", curveTraces(both("loss"), chosen, Infinity, loss), { xaxis: epochs, yaxis: { title: { text: "loss (mean per image)" }, ...plotly(loss) } }, blank("loss"));
   const none = what => D.curves.parts[what] ? `Nothing to draw: ${what} units were recorded for none of the combinations chosen above, for others they were.` : "";
-  draw("curves-dead", curveTraces([["dead", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "dead units (share)" }, range: [-0.03, 1.03] } }, none("dead"));
-  draw("curves-saturated", curveTraces([["saturated", "solid", ""]], chosen, 0, 1), { xaxis: epochs, yaxis: { title: { text: "saturated (unit, image) pairs (share)" }, range: [-0.03, 1.03] } }, none("saturated"));
+  draw("curves-dead", curveTraces([["dead", "solid", ""]], chosen, 1, share), { xaxis: epochs, yaxis: { title: { text: "dead units (share)" }, ...plotly(share) } }, none("dead"));
+  draw("curves-saturated", curveTraces([["saturated", "solid", ""]], chosen, 1, share), { xaxis: epochs, yaxis: { title: { text: "saturated (unit, image) pairs (share)" }, ...plotly(share) } }, none("saturated"));
   for (const id of ["curve-key", "units-key"]) fill(id, ...chosen.map((g, k) => make("span", { class: "key" }, make("span", { style: `color:${colour(k)}`, "aria-hidden": "true" }, ["●", "■", "▲", "◆", "▼", "✚", "✖"][k % 7]), ` ${groupLabel(g)}`)));
   const last = (part, g) => { const v = D.curves.parts[part]; if (!v) return ["–", "–"]; const at = v.mean[g].map((m, e) => [m, e]).filter(([m]) => finite(m)).pop(); return at ? [shown(at[0]), v.half ? shown(v.half[g][at[1]]) : "–"] : ["–", "–"]; };
   const table = parts => ["runs", "n", ...parts.flatMap(p => [p, "± (95 %)"])];
@@ -253,7 +277,7 @@ function drawCurves() {
 function dots(id, list, valueOf, title, extra, least = -Infinity) { // no interval reaches below what can be
   const found = list.map(x => ({ ...x, ...stats(x.members.map(valueOf)) })).filter(x => x.n || extra).sort((a, b) => (a.mean ?? 1e99) - (b.mean ?? 1e99));
   const some = found.filter(x => x.n).slice(0, DOTS_SHOWN), narrow = byId(id).clientWidth < 520;
-  const y = some.map((_, i) => i), labels = some.map(s => wrapped(groupLabel(s.g), narrow ? 24 : 60)), row = 12 + (narrow ? 14 : 16) * Math.max(1, ...labels.map(lines => lines.length));
+  const y = some.map((_, i) => i), labels = some.map(s => wrapped(`${groupLabel(s.g)} (n = ${s.n})`, narrow ? 24 : 60)), row = 12 + (narrow ? 14 : 16) * Math.max(1, ...labels.map(lines => lines.length));
   draw(id, [{ type: "scatter", mode: "markers", x: some.map(s => s.mean), y, marker: { size: 9, color: "#0072B2", symbol: "diamond" }, error_x: { type: "data", symmetric: false, array: some.map(s => s.half || 0), arrayminus: some.map(s => Math.min(s.half || 0, s.mean - least)), color: ink(), thickness: 1.2 },
     text: some.map(s => `${safe(groupLabel(s.g))}<br>mean ${shown(s.mean)}${s.half === null ? "" : " ± " + shown(s.half) + " (95 %)"}<br>deviation ${shown(s.deviation)}, n = ${s.n}${extra ? "<br>" + extra(s) : ""}`), hoverinfo: "text" }],
     { height: 90 + row * Math.max(some.length, 2), xaxis: { title: { text: title } }, yaxis: { tickvals: y, ticktext: labels.map(lines => lines.join("<br>")), range: [Math.max(some.length, 2) - 0.4, -0.6] } });
@@ -302,7 +326,8 @@ function phase() {
     const logs = grid(index).map(row => row.map(v => v > 0 ? Math.log10(v) : null));
     traces.push({ type: "contour", x, y, z: logs, contours: { start: 0, end: 0, size: 1, coloring: "none" }, line: { color: "#D55E00", width: 4 }, showscale: false, hoverinfo: "skip", connectgaps: true });
   }
-  fill("phase-note", index ? "Orange line: the stability limit, where sharpness at initialisation equals the optimizer's threshold; beyond it the first steps overshoot." : "No stability limit: sharpness at initialisation was not recorded (probes.ends=[sharpness,...] records it).");
+  const pooled = differing(cells.flat());
+  fill("phase-note", pooled ? `Means over runs${pooled}. ` : "", index ? "Orange line: the stability limit, where sharpness at initialisation equals the optimizer's threshold; beyond it the first steps overshoot." : "No stability limit: sharpness at initialisation was not recorded (probes.ends=[sharpness,...] records it).");
   const ticks = (axis, most) => { // as many as can be read
     const every = Math.ceil(axis.levels.length / most), kept = [...axis.levels.keys()].filter(i => i % every === 0);
     return { tickvals: kept, ticktext: kept.map(i => safe(axis.levels[i])) };
@@ -348,7 +373,7 @@ function confusion() {
   const written = [{ type: "scatter", mode: "text", x: cells.map(t => t[0]), y: cells.map(t => t[1]), text: cells.map(t => String(t[2])), textfont: { color: cells.map(([, i, v]) => textOn(paint(v / total[i]))) }, hoverinfo: "skip" }];
   draw("confusion", [{ type: "heatmap", z: c.counts.map((row, i) => row.map(v => v / total[i])), hoverinfo: "text", zmin: 0, zmax: 1, colorscale: "Cividis", colorbar: { thickness: 12 },
     hovertext: c.counts.map((row, i) => row.map((v, j) => `true ${safe(c.classes[i])}, predicted ${safe(c.classes[j])}<br>${v} of ${total[i]} images`)) }, ...written],
-    { height: 480, xaxis: { ...ticks, title: { text: "predicted class" }, tickangle: c.classes.some(n => n.length > 3) ? -60 : 0 }, yaxis: { ...ticks, title: { text: "true class" }, autorange: "reversed" } });
+    { height: Math.max(480, 90 + 15 * c.classes.length), xaxis: { ...ticks, title: { text: "predicted class" }, tickangle: c.classes.some(n => n.length > 3) ? -60 : 0 }, yaxis: { ...ticks, title: { text: "true class" }, autorange: "reversed" } });
   numbers("confusion-numbers", ["true \\ predicted", ...c.classes], c.counts.map((row, i) => [c.classes[i], ...row.map(String)]));
 }
 function histograms() {

@@ -100,7 +100,8 @@ def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Pictu
     if units:
         yield "units", "Dead and saturated units through training", section("units")
     if data.get("confusion"):
-        yield "confusion-matrix", "Confusion matrix", section("confusion-matrix")
+        counted = f"n = {sum(map(sum, data['confusion']['counts']))} test images"
+        yield "confusion-matrix", "Confusion matrix", section("confusion-matrix").replace("COUNTS", counted)
     if data.get("histograms"):
         charts = "".join(f'<div id="histogram-{i}" class="chart"></div>' for i in range(len(data["histograms"])))
         yield "preactivations", "Pre-activations", _caption(HISTOGRAMS) + charts
@@ -146,7 +147,9 @@ def section(name: str) -> str:
 def curves(study: Analysis) -> str:
     """The section of the learning curves, which says what they are means of."""
     kept = f" {study.kept[:1].upper()}{study.kept[1:]}." if study.kept else ""
-    several = f"Mean over n seeds; band: its 95 % interval (Student's t).{kept}"
+    several = (
+        f"Mean over n seeds; band: its 95 % interval (Student's t), left out where it covers most of the axis.{kept}"
+    )
     one = "n = 1 run." if len(study.rows) == 1 else f"One run a curve.{kept}"
     repeated = any(len(members) > 1 for members in study.groups.values())
     return section("curves").replace("MEANS", several if repeated else one)

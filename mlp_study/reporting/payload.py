@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlp_study.figures.curves import loss_limit
-from mlp_study.means import grouped, half_widths, t_quantile
+from mlp_study.figures.curves import DECADES, LEAST, MARGIN, QUANTILE, WIDEST, loss_limit
+from mlp_study.means import grouped, half_widths, mean_deviation, t_quantile
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.factors import MECHANISMS, continuous, is_number, levels_of, text
 from mlp_study.reporting.importance import Share
@@ -107,8 +107,8 @@ def curves(values: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any
         groups: indices of runs.
 
     Returns:
-        ``epochs`` drawn, of how many (``of``), ``parts`` by metric with ``mean`` and ``half`` [group][epoch], and
-        ``loss_limit``, where the loss axis ends at the latest (None: nowhere).
+        ``epochs`` drawn, of how many (``of``), ``parts`` by metric with ``mean`` and ``half`` [group][epoch],
+        ``loss_limit``, where the loss axis ends at the latest (None: nowhere), and ``axis``, its rule.
     """
     import numpy as np
 
@@ -125,10 +125,21 @@ def curves(values: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any
         half = half_widths(deviation, n)
         if np.isfinite(mean).any():
             parts[name] = {"mean": shortened(mean), "half": shortened(half) if np.isfinite(half).any() else None}
-    place = DRAWN.index("train/loss")
-    first = grouped(values[:, 0, place], group_of, len(groups))[0].tolist() if epochs else []
-    limit = short(loss_limit(first))  # JSON has no infinity: None
-    return {"epochs": [int(i) + 1 for i in kept], "of": epochs, "parts": parts, "loss_limit": limit}
+    return {
+        "epochs": [int(i) + 1 for i in kept],
+        "of": epochs,
+        "parts": parts,
+        "loss_limit": short(loss_end(values, groups)),  # JSON has no infinity: None
+        "axis": {"decades": DECADES, "margin": MARGIN, "least": LEAST, "widest": WIDEST, "quantile": QUANTILE},
+    }
+
+
+def loss_end(values: np.ndarray, groups: Sequence[Sequence[int]]) -> float:
+    """Where the loss axis of a study's curves [run, epoch, metric] ends, whichever of them are drawn."""
+    if not values.shape[1]:
+        return math.inf
+    first = values[:, 0, DRAWN.index("train/loss")]
+    return loss_limit([mean_deviation(first[list(members)].tolist())[0] for members in groups])
 
 
 def reached(values: np.ndarray, target: float) -> list[int | None]:

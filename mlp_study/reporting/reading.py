@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,13 +119,13 @@ def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
         study.search = _search(study.folders[0], study)
     if study.claims:
         study.kind = "reproduction" if len(study.folders) == 1 else study.kind
-        typed = " ".join([f"seeds={study.claims.get('seeds')}", *map(str, study.claims.get("overrides") or [])])
-        study.commands.append(f"python -m mlp_study.reproduce {typed}")
+        typed = [f"seeds={study.claims.get('seeds')}", *(study.claims.get("overrides") or [])]
+        study.commands.append(_command("reproduce", typed))
     elif study.search:
         study.kind = "search"
     elif len(study.folders) == 1 and len(study.rows) == 1 and (study.folders[0] / RESULT).is_file():
         study.kind = "run"
-        study.commands = [" ".join(["python -m mlp_study.train", *map(str, results[0].get("overrides") or [])])]
+        study.commands = [_command("train", results[0].get("overrides") or [])]
 
 
 def _claims(path: Path, study: Study) -> dict[str, Any] | None:
@@ -147,16 +148,23 @@ def _search(top: Path, study: Study) -> SearchRecord | None:
 
 
 def _commands(top: Path) -> list[str]:
-    """The sweep's command, from Hydra's own record of it."""
+    """The sweep's command, from Hydra's own record of it, less what follows from ``-m`` and ``sweep_dir``."""
     if not (top / MULTIRUN).is_file():
         return []
     from omegaconf import OmegaConf
 
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(top / MULTIRUN), resolve=False)
-        return [" ".join(["python -m mlp_study.train -m", *map(str, found["hydra"]["overrides"]["task"])])]
+        hydras, task = ([str(o) for o in found["hydra"]["overrides"][kind]] for kind in ("hydra", "task"))
+        implied = ["hydra.mode=MULTIRUN", *(o.replace("sweep_dir=", "hydra.sweep.dir=") for o in task)]
+        return [_command("train", ["-m", *(o for o in hydras if o not in implied), *task])]
     except Exception:  # whatever is wrong with that file, the page does without it
         return []
+
+
+def _command(name: str, words: Sequence[Any]) -> str:
+    """As a shell takes it."""
+    return shlex.join(["python", "-m", f"mlp_study.{name}", *map(str, words)])
 
 
 def read_curves(study: Study) -> np.ndarray:

@@ -58,6 +58,14 @@ def leaving(count: int) -> pd.DataFrame:
     return table
 
 
+def still(loss: float, accuracy: float) -> pd.DataFrame:
+    """A network that learns nothing: values that differ by 1e-4 of themselves."""
+    drift = pd.Series(1 + 1e-4 * np.arange(4) / 4)
+    losses, accuracies = dict.fromkeys(("train/loss", "val/loss"), loss), {"train/accuracy": accuracy}
+    values = losses | accuracies | {"val/accuracy": accuracy}
+    return pd.DataFrame({"epoch": np.arange(1, 5)} | {name: drift * value for name, value in values.items()})
+
+
 def predictions(classes, count=96, wrong=(3, 50)):
     random = np.random.default_rng(1)
     labels = random.integers(0, len(classes), count)
@@ -80,10 +88,14 @@ CASES = {
     "three groups": lambda: learning_curves(grouped(3), by="activation", title=TITLE, validation="test"),
     "a group that leaves the axis": lambda: learning_curves(leaving(3), by="activation", title=TITLE),
     "one group over 38 decades": lambda: learning_curves(leaving(1), by="activation", title=TITLE),
+    "nothing moves": lambda: learning_curves(still(0.16943, 0.9444), title=TITLE),
+    "nothing moves beyond four digits": lambda: learning_curves(still(0.09876, 0.09876), title=TITLE),
     "one panel": lambda: learning_curves(grouped(3), by="activation", metrics=["loss"], title=TITLE),
     "fifteen groups": lambda: learning_curves(grouped(15, seeds=1), by="activation", title=TITLE),
     "one unit": lambda: first_layer_weights(weights(1), 28, 28, TITLE),
     "a hundred units": lambda: first_layer_weights(weights(100) * 1e-6, 28, 28, TITLE),
+    "weights of three decimals": lambda: first_layer_weights(weights(2).clip(-0.0998, 0.0998), 28, 28, TITLE),
+    "weights of five decimals": lambda: first_layer_weights(weights(2).clip(-0.0123, 0.0123), 28, 28, TITLE),
     "a thousand units": lambda: first_layer_weights(weights(1000), 28, 28, TITLE),
     "flat images": lambda: first_layer_weights(weights(16, 160), 8, 20, TITLE),
     "digits": lambda: prediction_grid(*predictions(DIGITS), DIGITS, 28, 28, TITLE),

@@ -148,6 +148,16 @@ def test_without_a_limit_inside_there_is_no_line(index):
     assert ("not recorded" in caption(figure)) == (index is None)
 
 
+def test_maps_say_what_a_cell_pools():
+    cells, names = grid(GAINS, RATES), ("data.gain", "optimizer.lr")
+    for figure in (
+        value_map(cells, GAINS, RATES, names, VALUE, ["optimizer", "model.norm"]),
+        phase_diagram(cells, GAINS, RATES, names, VALUE, pooled=["optimizer", "model.norm"]),
+    ):
+        assert "differ in optimizer, model.norm" in caption(figure)
+        assert misplaced(figure) == []
+
+
 def test_combinations_are_sorted_dots_with_their_intervals():
     cells = {
         "b": Cell(0.3, 0.1, 3, half=0.25),
@@ -157,13 +167,18 @@ def test_combinations_are_sorted_dots_with_their_intervals():
     }
     figure = combinations(cells, "gap", least=0.0)
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "one", "b"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a (n = 3)", "one (n = 1)", "b (n = 3)"]
     (bars,) = axes.containers
     dots, _, (segments,) = bars.lines
     assert list(dots.get_xdata()) == [0.1, 0.2, 0.3]
     ends = [tuple(segment[:, 0]) for segment in segments.get_segments()]
     assert ends == [pytest.approx(pair) for pair in ((0.0, 0.3), (0.2, 0.2), (0.05, 0.55))]  # none below 0
-    assert "n = 7 runs. 3 of 4 combinations" in caption(figure)
+    assert caption(figure) == "Mean and its 95 % interval over n seeds: 3 of 4 combinations, n = 7 runs."
+
+
+def test_combinations_of_one_run_each_claim_no_interval():
+    figure = combinations({"0.1, 1": Cell(2.0, math.nan, 1)}, "epochs", factors=["data.gain", "optimizer.lr"])
+    assert caption(figure) == "One run each: 1 of 1 combinations of data.gain, optimizer.lr, n = 1 runs."
 
 
 def test_of_many_combinations_the_smallest_are_shown():

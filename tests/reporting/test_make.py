@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import statistics
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def test_data_sets_are_not_pooled(tmp_path):
     page = make_report([tmp_path], figures=False)
     assert "Over 40 runs on digits " in answer_of(page)
     assert "Several data sets (digits, mnist)" in page.read_text()
+
+
+def test_a_searchs_command_is_the_one_that_a_shell_takes(tmp_path):
+    write_synthetic(tmp_path, 1)
+    task = ["optimizer.lr=tag(log,interval(1e-3,1))", "activation=relu,tanh", "sweep_dir=/a b"]
+    typed = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=8"]
+    hydra = {"overrides": {"hydra": [*typed, "hydra.sweep.dir=/a b", "hydra.mode=MULTIRUN"], "task": task}}
+    (tmp_path / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
+    (command,) = read_study([tmp_path]).commands
+    assert shlex.split(command) == ["python", "-m", "mlp_study.train", "-m", *typed, *task]
 
 
 def test_several_folders_compare(tmp_path):
@@ -176,6 +187,13 @@ def test_images_without_a_gradient_are_on_a_plateau_only_where_the_loss_has_one(
         for accuracy, stuck in ((0.9, 0.0), (0.1, 0.9))
     ]
     assert mechanisms_of(rows, {("a",): [0], ("b",): [1]}, [False, False]) == [None, mechanism]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_runs_that_are_all_dead_fail_though_none_is_better(tmp_path, runs):
+    write_synthetic(tmp_path, runs)  # relu on raw pixels, whose units are all dead
+    answer = answer_of(make_report([tmp_path], figures=False))
+    assert ("and fails: dead units" if runs == 1 else "2 runs fail: all runs (dead units in 2") in answer
 
 
 def test_no_external_address_is_loaded(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import random
 import re
 from collections.abc import Callable
 from importlib.resources import files
@@ -16,7 +18,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from mlp_study.figures import learning_curves
+from mlp_study.reporting.analysis import analysed
+from mlp_study.reporting.drawing import curve_table
 from mlp_study.reporting.make import make_report
+from mlp_study.reporting.payload import loss_end
+from mlp_study.reporting.reading import read_study
 from tests.reporting.conftest import Browser
 from tests.reporting.synthetic import write_synthetic
 from tests.reporting.synthetic_search import write_search
@@ -177,6 +184,41 @@ def leaving(top: Path) -> Path:
                 table.writeheader()
                 table.writerows(lines)
     return make_report([top], figures=False)
+
+
+def test_page_and_png_draw_the_same_axes_and_bands(browser: Browser, tmp_path: Path):
+    write_synthetic(tmp_path, 40)
+    source = random.Random(0)
+    for path in sorted(tmp_path.glob("*/curves.csv")):  # n = 2: some intervals cover all, some little
+        lines = list(csv.DictReader(path.read_text().splitlines()))
+        rise = 30.0 if "00007" in str(path) else 1.0
+        for line in lines:
+            for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
+                line[name] = str(float(line[name]) * (1 - source.choice([0.001, 0.01, 0.3]) * source.random()) ** rise)
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, list(lines[0]))
+            table.writeheader()
+            table.writerows(lines)
+    study = analysed(read_study([tmp_path]))
+    figure = learning_curves(
+        curve_table(study), "combination", loss_end=loss_end(study.curves, [*study.groups.values()])
+    )
+    browser.open(make_report([tmp_path], figures=False))
+    left_out = 0
+    for axes, chart in zip(figure.axes, ("curves-loss", "curves-accuracy"), strict=True):
+        shown = browser.js("const c = document.getElementById(arguments[0]); return [c.layout.yaxis, c.data]", chart)
+        ends = axes.get_ylim() if axes.get_yscale() == "linear" else [math.log10(y) for y in axes.get_ylim()]
+        assert shown[0]["range"] == pytest.approx(ends, rel=1e-3)
+        bands = [trace["y"] for trace in shown[1] if trace.get("fill") == "toself"]
+        png = [area.get_paths()[0].vertices[:, 1] for area in axes.collections]
+        assert [(min(y), max(y)) for y in bands] == [pytest.approx((y.min(), y.max()), rel=2e-3) for y in png]
+        left_out += 14 - len(png)
+        assert png
+    assert left_out
+    assert "differ" not in browser.text("#map caption")
+    browser.choose("#map-rows", "data.scale")
+    browser.choose("#map-columns", "")
+    assert browser.text("#map caption").endswith("over n runs, which differ in activation")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
