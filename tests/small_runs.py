@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +43,20 @@ def config(*overrides: str) -> RunConfig:
             node.clear()
         node[path[-1]] = yaml.safe_load(text)
     return RunConfig.from_dict(tree)
+
+
+@contextlib.contextmanager
+def logging_as_before() -> Iterator[None]:
+    """For a command in this process: the handlers that Hydra sets up are taken away again, their files closed."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers, root.level = handlers, level
 
 
 def mean_loss(name: str, **options: Any) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import signal
@@ -26,7 +25,7 @@ from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records.run_folder import load_curves
 from mlp_study.train import PURPOSE, _finished, run, run_one
 from tests.records.runs import read_wandb
-from tests.small_runs import config
+from tests.small_runs import config, logging_as_before
 
 HEAVY = ("torch", "lightning", "torchvision", "wandb", "pandas", "matplotlib", "sklearn")
 # One thread a process: the machine's cores are shared with what else runs, and two processes with two threads each
@@ -173,7 +172,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sys, "argv", ["train", *overrides])
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, logging_as_before():
         run_hydra(run, "train", PURPOSE)
     assert end.value.code == 1
     assert_one_line(capsys.readouterr().err, BAD[overrides])
@@ -393,7 +392,6 @@ def test_resuming_a_run_of_ones_own_configs_takes_their_folder_and_the_line_says
         raise Interrupted("stopped")
 
     monkeypatch.setattr("mlp_study.records.recorded.train_recorded", stop)
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     typed = ("+experiment=mine", "wandb.mode=disabled", "save=none", f"hydra.run.dir={folder}")
     search_path = f"hydra.searchpath=[file://{tmp_path}]"
     for flags, shown in (
@@ -402,7 +400,7 @@ def test_resuming_a_run_of_ones_own_configs_takes_their_folder_and_the_line_says
     ):
         for words in ((*typed, *flags), (*flags, f"resume={folder}", "trainer.progress=false")):
             monkeypatch.setattr(sys, "argv", ["train", *words])
-            with pytest.raises(SystemExit):
+            with pytest.raises(SystemExit), logging_as_before():
                 run_hydra(run, "train", PURPOSE)
             assert f"stopped; {shown} resume={folder} continues" in capsys.readouterr().err
 

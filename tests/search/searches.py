@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import logging
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from mlp_study.conf.search import OptunaConfig
 from mlp_study.search.search import quiet_optuna
 from mlp_study.search.space import Space, read_space
 from mlp_study.search.storage import close_storage, open_storage, read_place
+from tests.small_runs import logging_as_before
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -40,12 +40,8 @@ LR = "optimizer.lr=tag(log,interval(1e-3,1))"
 def search(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, task: Any = None) -> None:
     """The command in this process; raises SystemExit where the command exits."""
     monkeypatch.setattr(sys, "argv", ["train", "-m", *SMALL, f"sweep_dir={folder}", *overrides])
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
+    with logging_as_before():
         run_hydra(task or train.run, "train", "")
-    finally:
-        root.handlers, root.level = handlers, level
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: Any, folder: Path, *overrides: str) -> str:

@@ -23,6 +23,7 @@ from mlp_study.search.pruning import InFlight
 from mlp_study.search.search import Search, judged
 from tests.records.runs import read_wandb
 from tests.search.searches import LR, outcomes, refused, rows, search, study
+from tests.small_runs import logging_as_before
 
 
 def test_a_search_leaves_its_study_its_runs_and_its_best(monkeypatch, tmp_path, capsys):
@@ -58,7 +59,8 @@ def test_a_search_leaves_its_study_its_runs_and_its_best(monkeypatch, tmp_path, 
     monkeypatch.setattr(
         "sys.argv", ["train", f"hydra.searchpath=[file://{folder}]", "+experiment=best", f"hydra.run.dir={tmp_path}/r"]
     )
-    run_hydra(train.run, "train", "")
+    with logging_as_before():
+        run_hydra(train.run, "train", "")
     again = read_json(tmp_path / "r" / "result.json")
     assert [again["run_id"]] == found.best_trial.user_attrs["run_ids"]
 

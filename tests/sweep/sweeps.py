@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from mlp_study.config import RunConfig
 from mlp_study.sweep.composer import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import Cell
+from tests.small_runs import logging_as_before
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.widths=[8]", "data.limit=64", "trainer.max_epochs=2", "wandb.mode=disabled", "probes.ends=[]")
@@ -30,12 +30,8 @@ SMALL = ("model.widths=[8]", "data.limit=64", "trainer.max_epochs=2", "wandb.mod
 def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> None:
     """The command in this process, without its report; raises SystemExit where the command exits."""
     monkeypatch.setattr(sys, "argv", ["train", "-m", *SMALL, "report=false", f"sweep_dir={folder}", *overrides])
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
+    with logging_as_before():
         run_hydra(train.run, "train", "")
-    finally:
-        root.handlers, root.level = handlers, level
 
 
 def start(folder: Path, *overrides: str, small: Sequence[str] = SMALL, **more: Any) -> subprocess.Popen[str]:
