@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -164,6 +165,8 @@ def test_the_test_metrics_are_those_of_the_exported_weights() -> None:
     assert result.metrics["test/accuracy"] == pytest.approx(hits)
     loss = nn.functional.cross_entropy(logits_NC, images.test_labels_N).item()
     assert result.metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
+    [(_, most)] = Counter(images.test_labels_N.tolist()).most_common(1)
+    assert result.metrics["test/chance"] == most / len(images.test_labels_N)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])

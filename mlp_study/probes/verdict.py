@@ -33,6 +33,7 @@ DEAD = 0.8  # of the units of some layer are off for every image
 SATURATED = 0.9  # of (unit, image) pairs of some layer are on a flat side
 BLOWN_UP = 1.5  # times the initial loss, or times chance's ln C if that is larger
 UNSTABLE = 1.0  # stability index above which steps grow: evidence, not a failure by itself
+VANISHED = 1e-3  # of the largest layer's gradient: where the first layer's is less, it vanishes on its way back
 
 # The forecast: a logistic model of the look-ahead's end, and the probability from which on it says ``will train``.
 FORECAST = {
@@ -206,7 +207,7 @@ def worst(row: Row, name: str) -> float:
 def evidence_of(glimpse: Glimpse, outcome: str) -> list[str]:
     """The measurements behind a verdict, in words, those for its mechanism first."""
     found = [*_of_the_start(glimpse), *_of_the_look_ahead(glimpse)]
-    others = {"will train": ["accuracy"], "will train slowly": ["pace", "accuracy"]}
+    others = {"will train": ["accuracy"], "will train slowly": ["gradient", "pace", "accuracy"]}
     first = others.get(outcome, [outcome.partition(": ")[2]])
     found.sort(key=lambda sentence: [topic != sentence[0] for topic in first])
     return [words for _, words in found]
@@ -222,11 +223,27 @@ def _of_the_start(glimpse: Glimpse) -> list[Sentence]:
         found.append(
             ("stability", f"stability index {index:.2g}: the learning rate is within the optimizer's limit, 1")
         )
+    if (share := vanishing(start)) is not None:
+        found.append(
+            ("gradient", f"before training the first layer's gradient is {share:.1g} of the largest: it vanishes")
+        )
     for name, least in (("saturated", 0.5), ("dead", 0.2)):
         if worst(start, name) > least:
             topic, words = LAYER_MARKS[name]
             found.append((topic, f"before training {worst(start, name):.0%} {words}"))
     return found
+
+
+def vanishing(row: Row, when: str = "") -> float | None:
+    """The first layer's gradient over the largest layer's, if that is below ``VANISHED``, and not 0 as of dead units.
+
+    Args:
+        row: of diagnostics, with ``gradient_norm_0``, ... if the gradient was measured.
+        when: what stands before their names.
+    """
+    norms = [value for name, value in row.items() if name.startswith(f"{when}gradient_norm_") and math.isfinite(value)]
+    share = row.get(f"{when}gradient_norm_0", math.nan) / (max(norms, default=0.0) or math.nan)
+    return share if 0 < share < VANISHED else None
 
 
 def _of_the_look_ahead(glimpse: Glimpse) -> list[Sentence]:

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from mlp_study.factors.losses import LOSSES
 from mlp_study.means import mean_deviation
-from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE
+from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE, VANISHED, vanishing
 
 Row = Mapping[str, Any]
 
@@ -16,9 +16,10 @@ SEEDS = ("seed", "data.split_seed")  # repeat a run, they are no factor of it
 EXPERIMENT = ("experiment", "experiment.variant")
 FIRST = ("folders", "activation", "data.scale")
 SHARED = ("data.scale", "experiment.", "model.")  # settings of their own, not options of a choice
-METRIC = "test/accuracy"  # by which combinations are told apart
+METRIC, CHANCE = "test/accuracy", "test/chance"  # by which combinations are told apart; what one answer to all reaches
 BLOWN_UP = 100.0  # of a training loss; chance costs ln C, and clipped probabilities 16.1 at most
 FAILED = 0.5  # of the best combination's accuracy: a run below it has failed
+LEARNT = 0.1  # of the way from chance to all images right: a run that ends below it has learnt nothing
 NONE_FAILS = f"none falls below {FAILED:.0%} of the best accuracy"  # which says nothing of runs that are all as bad
 
 MECHANISMS: Mapping[str, tuple[str, str]] = {  # name -> the mark in a cell, what it means
@@ -32,9 +33,14 @@ MECHANISMS: Mapping[str, tuple[str, str]] = {  # name -> the mark in a cell, wha
         f"at least {SATURATED:.0%} of (unit, image) pairs of a layer on a flat side at the end, or {PLATEAU:.0%} of "
         "the images wrong and without a gradient though the loss clips nothing",
     ),
+    "vanishing gradient": (
+        "↓",
+        f"at initialisation the first layer's gradient below {VANISHED:g} of the largest layer's "
+        "(probes.ends=[gradient_norm,...] records it)",
+    ),
     "step too large": ("↯", "sharpness above the optimizer's stability limit at initialisation"),
     "too slow": ("…", "the training loss still fell by at least 1 % in the last epoch"),
-    "not recorded": ("?", "none of the recorded diagnostics shows why"),
+    "cause unknown": ("?", "none of the recorded diagnostics shows why"),
 }
 
 
@@ -136,8 +142,8 @@ def mechanisms_of(
     """Why each run failed, None for those that did not; ``falling`` says whose training loss still fell at the end.
 
     A run failed if it diverged, ended with an error or with all units of a layer dead, whose outputs are the same for
-    all images, or reached less than half of the test accuracy of its data set's best combination. Its mechanism is the
-    first of ``MECHANISMS`` whose mark it bears.
+    all images, or if it learnt nothing (``LEARNT``), or reached less than half of the test accuracy of its data set's
+    best combination. Its mechanism is the first of ``MECHANISMS`` whose mark it bears.
     """
     best: dict[str, float] = {}
     for members in groups.values():
@@ -149,7 +155,8 @@ def mechanisms_of(
 
 def _mechanism(row: Row, best: float, falling: bool) -> str | None:
     ended = {"diverged": "diverged", "failed": "error"}.get(str(row["outcome"]))
-    accuracy, constant = measured(row, METRIC), worst_layer(row, "final/dead") >= 1
+    accuracy, chance = measured(row, METRIC), measured(row, CHANCE)
+    constant = worst_layer(row, "final/dead") >= 1 or accuracy < chance + LEARNT * (1 - chance)
     if ended or (not constant and not math.isnan(accuracy) and accuracy >= FAILED * best):
         return ended
     marks = [
@@ -157,17 +164,19 @@ def _mechanism(row: Row, best: float, falling: bool) -> str | None:
         ("plateau" if _clips(row) else "saturated", worst_layer(row, "final/plateau") >= PLATEAU),
         ("dead units", worst_layer(row, "final/dead") >= DEAD),
         ("saturated", worst_layer(row, "final/saturated") >= SATURATED),
+        ("vanishing gradient", vanishing(row, "initial/") is not None),
         ("step too large", measured(row, "initial/stability_index") > UNSTABLE),
         ("too slow", falling),
     ]
-    return next((name for name, found in marks if found), "not recorded")
+    return next((name for name, found in marks if found), "cause unknown")
 
 
 def _clips(row: Row) -> bool:
     """Whether the loss has a plateau of its own; without one it is the outputs that are saturated."""
-    loss = LOSSES.get(str(row.get("loss")))
-    if loss is None:  # of another version
+    name = str(row.get("loss"))
+    if name not in LOSSES:  # of another version
         return True
+    loss = LOSSES[name]
     given = {option: row[key] for option in loss.options if row.get(key := f"loss.{option}") is not None}
     return loss.plateau(**given) is not None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.reporting.answer import level
 from mlp_study.reporting.comparing import differing, shared, sides
-from mlp_study.reporting.factors import FAILED, MECHANISMS
+from mlp_study.reporting.factors import FAILED, LEARNT, MECHANISMS
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis
@@ -141,7 +141,7 @@ def section(name: str) -> str:
     """A section's fixed content, from ``page.sections.html``."""
     parts = asset("page.sections.html").split("<!-- ")
     found = next(part.partition(" -->")[2] for part in parts if part.startswith(f"{name} -->"))
-    return found.strip().replace("FAILED", f"{FAILED:.0%}")
+    return found.strip().replace("FAILED", f"{FAILED:.0%}").replace("LEARNT", f"{LEARNT:.0%}")
 
 
 def curves(study: Analysis) -> str:

@@ -184,7 +184,7 @@ def _results(module: PopulationModule, order: Sequence[int]) -> list[MemberResul
     mlp = module.whole()
     finals = measure_ends(module, mlp, module.data.everyone)
     results: dict[int, MemberResult] = {}
-    seconds = module.seconds
+    seconds, chance = module.seconds, _chance(module.data.images.test_labels_N)
     shares = shares_of(module.curves, seconds)
     for k, number in enumerate(order):
         curves = module.curves[k]
@@ -197,6 +197,7 @@ def _results(module: PopulationModule, order: Sequence[int]) -> list[MemberResul
             "train_seconds": module.train_seconds,
             "epochs": float(curves[-1]["epoch"]) if curves else 0.0,
             "parameters": float(mlp.count_parameters(k)),
+            "test/chance": chance,
         }
         results[number] = MemberResult(
             config=module.configs[k],
@@ -211,6 +212,11 @@ def _results(module: PopulationModule, order: Sequence[int]) -> list[MemberResul
             predictions=predicted_KN[k],
         )
     return [results[number] for number in range(len(order))]
+
+
+def _chance(labels_N: torch.Tensor) -> float:
+    """The share of the most frequent class: what the best one answer to every image reaches."""
+    return int(torch.as_tensor(labels_N).bincount().max()) / len(labels_N)
 
 
 def _lacking(module: PopulationModule) -> list[Row]:

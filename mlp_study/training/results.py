@@ -27,7 +27,8 @@ class MemberResult:
         outcome: one of ``OUTCOMES``.
         curves: one row an epoch (``epoch, step, seconds, train/loss, ...``, then diagnostics).
         metrics: the last numbers: ``test/accuracy``, ``test/loss``, ``val/...``, ``train/...``, ``seconds`` (the
-            population's), ``seconds_share`` (see ``shares_of``), ``epochs``, ``parameters``.
+            population's), ``seconds_share`` (see ``shares_of``), ``epochs``, ``parameters``, and
+            ``test/chance``, the accuracy of the best one answer to every test image.
         diagnostics: probe values at initialisation (``initial``) and at the end (``final``).
         weights: the exported ``nn.Sequential``'s state dict, on the CPU.
         population: the population's ``size`` and this member's ``index`` in it.

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from mlp_study.diagnosis.diagnosis import Diagnosis
 from mlp_study.diagnosis.panel import as_dict
-from mlp_study.probes.verdict import MECHANISMS, OUTCOMES, Glimpse, features, forecast, judge, spike, truncated
+from mlp_study.probes.verdict import (
+    MECHANISMS,
+    OUTCOMES,
+    Glimpse,
+    features,
+    forecast,
+    judge,
+    spike,
+    truncated,
+    vanishing,
+)
 
 
 def glimpse(loss=0.5, accuracy=0.9, steps=96, total=400, diverged=None, initial=None, **last):
@@ -160,6 +170,17 @@ def test_evidence_for_slowness_begins_with_the_pace():
     found = judge(glimpse(2.3, 0.1, update_ratio=1e-6, initial={"stability_index": 0.1}))
     assert found.outcome == "will train slowly"
     assert "moves the weights" in found.evidence[0]
+
+
+@pytest.mark.parametrize(("first", "vanishes"), [(2e-8, True), (0.1, False), (0.0, False), (None, False)])
+def test_evidence_for_slowness_begins_with_a_gradient_that_vanishes(first, vanishes):
+    start = {"gradient_norm": 0.5, "gradient_norm_1": 0.01, "gradient_norm_2": 0.4}
+    start |= {} if first is None else {"gradient_norm_0": first}
+    found = judge(glimpse(2.3, 0.1, update_ratio=1e-6, initial=start))
+    said = "before training the first layer's gradient is 5e-08 of the largest: it vanishes"
+    assert (found.evidence[0] == said) == vanishes
+    assert ("vanishes" in " ".join(found.evidence)) == vanishes
+    assert vanishing(dict.fromkeys(start, 0.0)) is None
 
 
 def test_small_steps_are_small_for_the_steps_that_are_left():

@@ -189,6 +189,18 @@ def test_images_without_a_gradient_are_on_a_plateau_only_where_the_loss_has_one(
     assert mechanisms_of(rows, {("a",): [0], ("b",): [1]}, [False, False]) == [None, mechanism]
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "chance", "mechanism"),
+    [(0.11, 0.1135, "too slow"), (0.2, 0.1135, "too slow"), (0.21, 0.1135, None), (0.6, 0.5, None)],
+)
+def test_a_run_that_learns_nothing_fails_though_none_is_better(accuracy, chance, mechanism):
+    """Such as sigmoid in eight layers, whose units are alive."""
+    row = {"data": "digits", "outcome": "completed", "test/accuracy": accuracy, "test/chance": chance}
+    assert mechanisms_of([row], {(): [0]}, [True]) == [mechanism]
+    row |= {"initial/gradient_norm_0": 1e-9, "initial/gradient_norm_1": 0.1}
+    assert mechanisms_of([row], {(): [0]}, [True]) == [mechanism and "vanishing gradient"]
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_runs_that_are_all_dead_fail_though_none_is_better(tmp_path, runs):
     write_synthetic(tmp_path, runs)  # relu on raw pixels, whose units are all dead
