@@ -116,9 +116,9 @@ def told_to_stop(folder: Path, module: str, number: signal.Signals, delay: float
         time.sleep(delay)
         process.send_signal(number)
         _, err = process.communicate()
-    [line] = err.splitlines()
+    assert err.count("\n") == 1, err
     code = 75 if number in (signal.SIGUSR1, signal.SIGUSR2) else 130
-    return process.returncode == code and line.startswith(f"error: stopped by {number.name}")
+    return process.returncode == code and err.startswith(f"error: stopped by {number.name}")
 
 
 def listens(pid: int) -> bool:
