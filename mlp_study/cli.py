@@ -312,9 +312,12 @@ def resumed(overrides: Sequence[str], config_dir: str | None = None) -> list[str
     except Exception as error:  # whatever a YAML parser makes of a damaged file
         raise ConfigError(f"resume={folder}: {recorded} cannot be read: {one_line(str(error))}") from error
     others = [o for o in overrides if not _plain_key(o).startswith("resume=")]
-    configs = [o for o in others if o.startswith(SEARCH_PATH)]
-    configs += [] if config_dir is None else [f"{SEARCH_PATH}['file://{Path(config_dir).absolute()}']"]
-    if others and _run_id([*own, *others, *configs]) != _run_id([*own, *configs]):
+    configs = [o for o in others if o.startswith(SEARCH_PATH)][:1]  # Hydra takes the first
+    if config_dir is not None:
+        named = f"'file://{Path(config_dir).absolute()}'"
+        configs = [f"{configs[0].removesuffix(']')},{named}]" if configs else f"{SEARCH_PATH}[{named}]"]
+    rest = [o for o in others if not o.startswith(SEARCH_PATH)]
+    if rest and _run_id([*own, *rest, *configs]) != _run_id([*own, *configs]):
         raise ConfigError(
             f"resume={folder} with {' '.join(others)} would be another run; it takes what changes no result"
         )

@@ -393,10 +393,11 @@ def test_resuming_a_run_of_ones_own_configs_takes_their_folder_and_the_line_says
 
     monkeypatch.setattr("mlp_study.records.recorded.train_recorded", stop)
     typed = ("+experiment=mine", "wandb.mode=disabled", "save=none", f"hydra.run.dir={folder}")
-    search_path = f"hydra.searchpath=[file://{tmp_path}]"
+    search_path, other = f"hydra.searchpath=[file://{tmp_path}]", f"hydra.searchpath=[file://{tmp_path}/experiment]"
     for flags, shown in (
         (["--config-dir", str(tmp_path)], f"--config-dir {tmp_path}"),
         ([search_path], f"'{search_path}'"),
+        (["--config-dir", str(tmp_path), other], f"--config-dir {tmp_path} '{other}'"),
     ):
         for words in ((*typed, *flags), (*flags, f"resume={folder}", "trainer.progress=false")):
             monkeypatch.setattr(sys, "argv", ["train", *words])

@@ -62,7 +62,8 @@ def learning_curves(
     width = PANEL * len(metrics)
     rows = -(-len(names) // entries_across(names, width)) if names else 0
     limit = loss_limit([_first_loss(table) for _, table in groups]) if loss_end is None else loss_end
-    beyond = [any(len(_beyond(table, part, limit)) for part in STYLES) for _, table in groups]
+    some = [table for _, table in groups if any(len(_beyond(table, part, -math.inf)) for part in STYLES)]
+    beyond = [any(len(_beyond(table, part, limit)) for part in STYLES) for table in some]
     limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
     leaving = "loss" in metrics and any(beyond) and math.isfinite(limit)
     sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics) + LEFT * leaving)

@@ -141,9 +141,9 @@ def mechanisms_of(
 ) -> list[str | None]:
     """Why each run failed, None for those that did not; ``falling`` says whose training loss still fell at the end.
 
-    A run failed if it diverged, ended with an error or with all units of a layer dead, whose outputs are the same for
-    all images, or if it learnt nothing (``LEARNT``), or reached less than half of the test accuracy of its data set's
-    best combination. Its mechanism is the first of ``MECHANISMS`` whose mark it bears.
+    A run failed if it diverged, ended with an error, learnt nothing (``LEARNT``; where chance was not recorded: has a
+    layer whose units are all dead), or reached less than half of the test accuracy of its data set's best combination.
+    Its mechanism is the first of ``MECHANISMS`` whose mark it bears.
     """
     best: dict[str, float] = {}
     for members in groups.values():
@@ -156,8 +156,9 @@ def mechanisms_of(
 def _mechanism(row: Row, best: float, falling: bool) -> str | None:
     ended = {"diverged": "diverged", "failed": "error"}.get(str(row["outcome"]))
     accuracy, chance = measured(row, METRIC), measured(row, CHANCE)
-    constant = worst_layer(row, "final/dead") >= 1 or accuracy < chance + LEARNT * (1 - chance)
-    if ended or (not constant and not math.isnan(accuracy) and accuracy >= FAILED * best):
+    # A layer that is dead may still learn: what ``leaky_relu_mismatched`` or SiLU let through differs among images.
+    learnt = worst_layer(row, "final/dead") < 1 if math.isnan(chance) else accuracy >= chance + LEARNT * (1 - chance)
+    if ended or (learnt and accuracy >= FAILED * best):
         return ended
     marks = [
         ("blown up", measured(row, "train/loss") > BLOWN_UP),

@@ -254,7 +254,7 @@ function drawCurves() {
   const chosen = liveGroups.map(x => x.g).filter(g => ticked.has(g));
   const lossesOf = g => ["train/loss", "val/loss"].flatMap(p => D.curves.parts[p] ? D.curves.parts[p].mean[g].filter(finite) : []);
   const leaves = chosen.filter(g => lossesOf(g).some(v => v > (D.curves.loss_limit ?? Infinity)));
-  const top = leaves.length < chosen.length ? D.curves.loss_limit ?? Infinity : Infinity; // curves that all leave have no other to flatten
+  const top = leaves.length < chosen.filter(g => lossesOf(g).length).length ? D.curves.loss_limit ?? Infinity : Infinity; // curves that all leave have no other to flatten
   fill("loss-note", leaves.length && finite(top) ? `The loss axis ends at ${top.toLocaleString("en")}, about a thousand times the first training loss of the middle combination. Triangles at its top: ${leaves.length} of the ${chosen.length} chosen go beyond; choose only such curves to see where.` : "");
   const both = metric => [[`train/${metric}`, "dot", "-open"], [`val/${metric}`, "solid", ""]];
   const epochs = { title: { text: "epoch" }, ...(D.curves.of <= 12 ? { dtick: 1 } : {}), tickformat: "d" };

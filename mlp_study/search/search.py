@@ -140,19 +140,16 @@ class Search:
         print(f"  {len(self.space.parameters)} parameters{size}, {self.settings.n_jobs} trials at a time", flush=True)
 
     def _loop(self, study: SharedStudy) -> None:
-        from optuna.trial import TrialState
-
         told = False
         while True:
-            running = study.trials(TrialState.RUNNING)  # first: what is given back while this process asks is left
             batch = study.ask()
             if batch:
                 self._batch(study, batch)
                 continue
-            if not running:
+            if not study.running:  # as the look that found nothing to do saw them; now they may be others
                 return
             if not told:
-                print(f"  waiting for {len(running)} trials of other processes", flush=True)
+                print(f"  waiting for {study.running} trials of other processes", flush=True)
             told = True
             time.sleep(POLL)
 

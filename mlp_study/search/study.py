@@ -48,6 +48,7 @@ class SharedStudy:
         self.study: optuna.Study = patiently(place, lambda: self._opened(about))
         self.workers = Workers(place, self.storage, self.study._study_id)
         self._begun: list[InFlight] = []  # of a batch that is not complete yet
+        self.running = 0  # trials of other processes, as the last ``ask`` saw them: they may be given back
 
     def _opened(self, about: Mapping[str, Any]) -> optuna.Study:
         with study_lock(self.place, self.storage, self.settings.study_name):
@@ -109,6 +110,7 @@ class SharedStudy:
             self._begun = []
             self.give_back(self.workers.orphans(self.trials(TrialState.RUNNING)))
             known = self.trials()
+            self.running = sum(trial.state == TrialState.RUNNING for trial in known)
             left = [trial for trial in known if trial.state == TrialState.WAITING]
             jobs = self.settings.n_jobs
             new = -len(known) % jobs if left else jobs - len(known) % jobs

@@ -160,8 +160,8 @@ def _table(folder: Path) -> dict[str, tuple[str, str]]:
     try:
         with (folder / CSV).open(newline="") as file:
             rows = csv.DictReader(file)
-            ended = {row["run_id"]: row["outcome"] for row in rows}
-            return {name: (outcome, "") for name, outcome in ended.items() if outcome not in ("failed", "", None)}
+            ended = {row["run_id"]: row["outcome"] for row in rows if None not in row.values()}  # no row cut short
+            return {name: (outcome, "") for name, outcome in ended.items() if outcome not in ("failed", "")}
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
 

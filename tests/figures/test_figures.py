@@ -156,6 +156,13 @@ def test_axes_have_units_and_captions_have_n(name):
     assert "n = " in "".join(text.get_text() for text in texts_of(figure))
 
 
+def test_a_group_without_a_finite_loss_holds_no_axis_that_all_others_leave():
+    table = leaving(2)
+    table.loc[table["activation"] == table["activation"].iloc[0], ["train/loss", "val/loss"]] = math.nan
+    low, high = learning_curves(table, by="activation", loss_end=1e-9).axes[0].get_ylim()
+    assert low < table["train/loss"].min() < table["train/loss"].max() < high
+
+
 def test_a_group_that_leaves_the_axis_does_not_flatten_the_others():
     figure = CASES["a group that leaves the axis"]()
     loss = figure.axes[0]

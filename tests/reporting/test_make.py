@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shlex
 import statistics
 from pathlib import Path
@@ -199,6 +200,13 @@ def test_a_run_that_learns_nothing_fails_though_none_is_better(accuracy, chance,
     assert mechanisms_of([row], {(): [0]}, [True]) == [mechanism]
     row |= {"initial/gradient_norm_0": 1e-9, "initial/gradient_norm_1": 0.1}
     assert mechanisms_of([row], {(): [0]}, [True]) == [mechanism and "vanishing gradient"]
+
+
+@pytest.mark.parametrize(("chance", "mechanism"), [(0.1, None), (math.nan, "dead units")])
+def test_a_run_that_learns_though_its_units_are_dead_does_not_fail(chance, mechanism):
+    """Their output layer learns from what ``leaky_relu_mismatched`` or SiLU let through."""
+    row = {"data": "digits", "outcome": "completed", "test/accuracy": 0.5, "test/chance": chance, "final/dead_0": 1.0}
+    assert mechanisms_of([row], {(): [0]}, [False]) == [mechanism]
 
 
 @pytest.mark.parametrize("runs", [1, 2])

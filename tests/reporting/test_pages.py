@@ -242,6 +242,11 @@ def test_a_loss_that_leaves_for_infinity_leaves_the_axis_readable(browser: Brows
     browser.js(others)
     browser.js(tick + ".firstChild.click()", " elu · none")
     assert browser.js(span) > 30  # alone it flattens no other, and is shown whole
+    browser.js(
+        "for (const part of ['train/loss', 'val/loss']) D.curves.parts[part].mean[0].fill(null);"
+        "document.querySelector('#curve-groups input').click()"
+    )
+    assert browser.js(span) > 30  # nor beside one without a finite loss
     assert browser.text("#loss-note") == ""
     assert 2 <= browser.js(labels) <= 8
     assert browser.js(MISPLACED) == []

@@ -6,7 +6,6 @@ import json
 import math
 import shlex
 import statistics
-from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -306,23 +305,6 @@ def test_a_trial_is_pruned_if_one_of_its_seeds_was():
     ended = [{"outcome": "early_stopped", "val/accuracy": 0.9}, {"outcome": "pruned", "val/accuracy": 0.3}]
     objectives = read_objectives(None, None, "worst", "mean")
     assert judged(objectives, InFlight(None, [], seeds=[0, 1]), ended) == ("PRUNED", None, [])
-
-
-def test_trials_that_another_process_gives_back_at_the_last_moment_are_run(monkeypatch):
-    class Study:
-        running, waiting = (7,), ()
-
-        def trials(self, state):
-            return self.running
-
-        def ask(self):
-            batch, self.waiting, self.running = self.waiting, self.running, ()  # stopped just after this look
-            return batch
-
-    monkeypatch.setattr("mlp_study.search.search.POLL", 0)
-    ran = []
-    Search._loop(SimpleNamespace(_batch=lambda _, batch: ran.extend(batch)), Study())
-    assert ran == [7]
 
 
 def test_a_password_is_nowhere(monkeypatch, tmp_path, capsys):

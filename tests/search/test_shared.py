@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.study import StudyDirection
@@ -26,7 +27,7 @@ from mlp_study.errors import ConfigError
 from mlp_study.records.recorder import Recorder
 from mlp_study.search import storage
 from mlp_study.search import workers as signs
-from mlp_study.search.search import quiet_optuna
+from mlp_study.search.search import Search, quiet_optuna
 from mlp_study.search.settings import read_settings
 from mlp_study.search.storage import read_place
 from mlp_study.search.study import SharedStudy
@@ -144,6 +145,60 @@ def test_a_trial_that_others_have_taken_over_is_theirs_to_tell(tmp_path):
     sleeper.tell(slept[1], {}, "FAIL", None)
     assert [(t.state.name, t.values) for t in other.trials()] == [("COMPLETE", [0.5]), ("WAITING", None)]
     sleeper.close(), other.close()
+
+
+@pytest.fixture
+def two(monkeypatch, tmp_path):
+    """Two processes' views of one study of two trials."""
+    monkeypatch.setattr("mlp_study.search.search.POLL", 0)
+    place, settings = read_place(None, tmp_path), read_settings(node_of(n_trials=2, n_jobs=2))
+    both = [SharedStudy(place, settings, space_of(LR)) for _ in range(2)]
+    yield both
+    for one in both:
+        one.close()
+
+
+def loop(study, ran):
+    """A process's work, with trials that end at once."""
+
+    def batch(_, trials):
+        for trial in trials:
+            study.tell(trial, {}, "COMPLETE", [0.5])
+            ran.append(trial.number)
+
+    Search._loop(SimpleNamespace(_batch=batch), study)
+
+
+def test_a_process_waits_for_trials_that_another_one_begins_before_it_can_ask(two):
+    """Of two that begin together the first has all trials; the second must not end: it would find no best one."""
+    (ours, theirs), taken, ran = two, [], []
+    ask = ours.ask
+
+    def late():
+        for trial in taken:
+            theirs.tell(trial, {}, "COMPLETE", [0.5])
+        taken[:] = taken or theirs.ask()
+        return ask()
+
+    ours.ask = late
+    loop(ours, ran)
+    assert [trial.state.name for trial in ours.trials()] == ["COMPLETE"] * 2
+    assert ran == []
+
+
+def test_trials_that_another_process_gives_back_at_the_last_moment_are_run(two):
+    (ours, theirs), ran = two, []
+    taken, ask = theirs.ask(), ours.ask
+
+    def early():
+        batch = ask()
+        theirs.give_back(taken)  # stopped just after this look
+        taken.clear()
+        return batch
+
+    ours.ask = early
+    loop(ours, ran)
+    assert ran == [0, 1]
 
 
 PASSWORD = "hunter2hunter2"

@@ -79,13 +79,14 @@ def test_dead_processes_hold_nothing(monkeypatch, tmp_path):
     claims.close()
 
 
-def test_a_row_of_the_table_that_was_cut_short_is_read_from_its_record(tmp_path):
+@pytest.mark.parametrize("cut", ["b,1", "b,1,div"])
+def test_a_row_of_the_table_that_was_cut_short_is_read_from_its_record(tmp_path, cut):
     for name in "abc":
         (tmp_path / name).mkdir()
         record = {"format": 1, "config": {}, "outcome": "diverged" if name == "b" else "completed"}
         (tmp_path / name / "result.json").write_text(json.dumps(record))
     (tmp_path / "sweep.json").write_text("{}")
-    (tmp_path / "runs.csv").write_text("run_id,seed,outcome\na,0,completed\nb,1")
+    (tmp_path / "runs.csv").write_text(f"run_id,seed,outcome,epochs\na,0,completed,2\n{cut}")
     found = read_status(tmp_path)
     assert found.outcomes == {"completed": 2, "diverged": 1}
     assert "2 completed, 1 diverged" in lines_of(found)[1]
