@@ -6,11 +6,12 @@ While it trains the answer is a checkpoint (``training.stopping``), and a sweep 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
 from mlp_study.errors import Interrupted, Preempted
@@ -45,8 +46,19 @@ def listen() -> None:
 
 def _end(number: int, frame: Any) -> NoReturn:
     answer = Stopped(number).answer
+    with contextlib.suppress(Exception):  # the signal may have interrupted one that writes
+        sys.stdout.flush()
     os.write(2, f"error: {answer}\n".encode())  # not `print`: the signal may have interrupted one
     os._exit(answer.code)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported. What is raised there may reach C++ that aborts, as PyTorch's does."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _over(number: int, frame: Any) -> None:
@@ -59,7 +71,9 @@ _working: Work | None = None
 
 
 class Work:
-    """Within it a signal raises ``Stopped``; repeated ones change nothing, but for a second Ctrl-C.
+    """Within it a signal raises ``Stopped``, or ends the command at once where it meets an import.
+
+    Repeated ones change nothing, but for a second Ctrl-C.
 
     Libraries swallow what is raised in callbacks and careless ``except`` clauses. So the first signal is remembered:
     training that begins later asks for it (``heard``), and so does the end of the block.
@@ -93,9 +107,11 @@ class Work:
         if self.first is not None and unheard:
             raise Stopped(self.first) from error
 
-    def _ask(self, number: int, frame: Any) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.first is None or number == signal.SIGINT:
             self.first = self.first or number
+            if _imports(frame):
+                _end(number, frame)
             raise Stopped(number)
 
     def _unraisable(self, about: Any) -> None:

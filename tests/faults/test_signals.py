@@ -104,6 +104,25 @@ def test_an_error_that_a_swallowed_signal_leaves_behind_is_the_signals_answer() 
     assert (done.returncode, done.stderr.startswith("error: stopped by SIGUSR1")) == (75, True)
 
 
+IMPORTED = """
+import os, signal, sys
+try:
+    os.kill(os.getpid(), signal.SIGUSR1)
+except BaseException as error:
+    print("raised in an import:", type(error), file=sys.stderr)
+"""
+
+
+def test_a_signal_raises_nothing_inside_an_import(tmp_path: Path) -> None:
+    """There it may meet C++ that aborts, as PyTorch's does."""
+    (tmp_path / "imported.py").write_text(IMPORTED)
+    work = "from mlp_study.cli import guarded; guarded(lambda: __import__('imported'))"
+    run = [sys.executable, "-c", work]
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=there)
+    assert (done.returncode, done.stderr) == (75, "error: stopped by SIGUSR1; what was finished is recorded\n")
+
+
 def told_to_stop(folder: Path, module: str, number: signal.Signals, delay: float, *arguments: str) -> bool:
     """Whether a command that gets a signal this many seconds after it began to listen says so, and no more."""
     with subprocess.Popen(
