@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -207,6 +208,14 @@ def test_a_trained_run_is_diagnosed_from_its_record(tmp_path, capsys):
 def network(*hidden):
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), *hidden)
+
+
+def test_numbers_may_be_numpys_or_pytorchs():
+    model, own = network(nn.ReLU(), nn.Linear(32, 10)), {"optimizer": "momentum", "lr": 0.5}
+    plain = mlp_study.diagnose(model, X_NI / 255, Y_N, **own, batch_size=50, epochs=3, steps=4, momentum=0.5)
+    numbers = {"batch_size": np.int64(50), "epochs": np.int64(3), "steps": torch.tensor(4), "momentum": np.float64(0.5)}
+    again = mlp_study.diagnose(model, X_NI / 255, Y_N, **own, **numbers)
+    assert again.glimpse.rows == plain.glimpse.rows
 
 
 def test_a_users_network_in_python():

@@ -127,6 +127,8 @@ def diagnose_network(
         )
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model is a {type(model).__name__}; diagnose takes a torch nn.Module")
+    lr, batch_size, epochs, steps, *own = map(_plain, (lr, batch_size, epochs, steps, *options.values()))
+    options = dict(zip(options, own, strict=True))
     if steps is not None:
         Option(1, "[1, inf)").check("steps", steps)
     x, y = _tensor("x", x), _tensor("y", y)
@@ -144,6 +146,11 @@ def diagnose_network(
     described, changes = _described(x_NI, layers, config), [c for c in candidates(config, glimpse) if _applies(c[0])]
     spell, notes = partial(_spelt, x_NI=x_NI), _notes(layers, config)
     return examined(described, config, glimpse, ahead, began, changes=changes, spell=spell, notes=notes)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's or PyTorch's as Python's, which the config takes."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _applies(change: Mapping[str, Any]) -> bool:
