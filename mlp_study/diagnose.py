@@ -12,15 +12,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import guarded, help_text
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.help import help_text
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
+from mlp_study.runtime.guard import guarded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

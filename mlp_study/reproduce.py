@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import fail, guarded
 from mlp_study.errors import Interrupted
+from mlp_study.runtime.guard import fail, guarded
 
 PURPOSE = "Train the five sources' networks over many seeds, and say which of their claims hold, and why."
 HELP = f"""{PURPOSE}
@@ -35,7 +35,7 @@ Examples:
 def main(arguments: Sequence[str]) -> None:
     """The command, from its arguments."""
     if {"--help", "-h"} & set(arguments):
-        from mlp_study.compose import yaml_choices
+        from mlp_study.config.composing import yaml_choices
 
         print(HELP.format(sources=", ".join(["all", *yaml_choices("experiment")])))
         return

@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import SEARCH_PATH, run_hydra
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.overrides import SEARCH_PATH
 from mlp_study.errors import ConfigError, DataError, Interrupted
-from mlp_study.imports import uncollected
+from mlp_study.runtime.startup import uncollected
 from mlp_study.sweep.sweep import trains_runs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 PURPOSE = "Train a multilayer perceptron, record the run and say how it ended."
 
@@ -33,7 +34,7 @@ def run(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
     values: Any = OmegaConf.to_container(composed, resolve=True)
     config, hydra = RunConfig.from_dict(values), HydraConfig.get()
@@ -124,5 +125,13 @@ def _configs() -> str:
     return "".join(f"{shlex.quote(flag)} " for flag in flags)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command, from ``sys.argv``."""
+    from hydra_plugins.mlp_study import register  # by name: Hydra's discovery may have imported it without its package
+
+    register()
     run_hydra(run, "train", PURPOSE)
+
+
+if __name__ == "__main__":
+    main()

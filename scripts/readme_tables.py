@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import markdown
 from bench_figure import digest, draw, drawn_from
-from mlp_study.config import GROUPS
+from mlp_study.config.schema import GROUPS
 from mlp_study.factors.normalizers import NORMALIZERS
 
 ROOT = Path(__file__).resolve().parent.parent

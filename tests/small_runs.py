@@ -13,10 +13,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from mlp_study.config import GROUPS, RunConfig
-from mlp_study.data.blocks import Feed
+from mlp_study.config.schema import GROUPS, RunConfig
 from mlp_study.data.images import ImageSet
 from mlp_study.factors.losses import LOSSES
+from mlp_study.training.feed import Feed
 from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlp_study import config as config_module
-from mlp_study.compose import compose, experiment, sweeper_of, with_variant, yaml_choices
-from mlp_study.config import GROUPS, SECTIONS, RunConfig, described_settings, indifferent_settings
+from mlp_study.config import schema as config_module
+from mlp_study.config.composing import compose, experiment, sweeper_of, with_variant, yaml_choices
+from mlp_study.config.schema import GROUPS, SECTIONS, RunConfig, described_settings, indifferent_settings
 from mlp_study.errors import ConfigError, StudyError
 from mlp_study.factors.table import Option
 from tests.small_runs import config

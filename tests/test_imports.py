@@ -16,7 +16,7 @@ LEFT_OUT = ("torch._dynamo", "torch._inductor", "triton", "matplotlib", "scipy",
 
 RUN = """
 import json, sys
-from mlp_study.cli import run_hydra
+from mlp_study.config.hydra_app import run_hydra
 from mlp_study.train import PURPOSE, run
 sys.argv[1:] = {overrides!r}
 run_hydra(run, "train", PURPOSE)
@@ -24,9 +24,9 @@ print(json.dumps([name for name in {names!r} if name in sys.modules]))
 """
 
 COMPILE = """
-from mlp_study.imports import Process
+from mlp_study.runtime.startup import Process
 Process.of_a_command = True
-from mlp_study.lightning import LightningModule
+from mlp_study.runtime.lightning import LightningModule
 import sys
 assert "torch._dynamo" not in sys.modules, "left out"
 import torch, torch._dynamo
@@ -43,7 +43,7 @@ assert FlopCounterMode.__module__ == "torch.utils.flop_counter"
 
 OTHERS = """
 import contextlib, sys
-import mlp_study.imports as imports
+import mlp_study.runtime.startup as imports
 imports.Process.of_a_command = True
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def refusing():
         del sys.modules["torch._dynamo"]
 
 imports._standing_in = refusing
-from mlp_study.lightning import Trainer
+from mlp_study.runtime.lightning import Trainer
 assert Trainer.__module__.startswith("lightning.pytorch")
 assert "torch._dynamo" in sys.modules, "imported whole"
 """
@@ -132,7 +132,7 @@ runs.at_end(replies.append)
 def test_numpy_starts_no_threads_in_a_command_unless_asked_to(of_a_command, own, more):
     code = f"""
 import os
-from mlp_study.imports import Process, uncollected
+from mlp_study.runtime.startup import Process, uncollected
 Process.of_a_command = {of_a_command}
 with uncollected():
     import numpy
@@ -150,7 +150,7 @@ assert os.environ.get("OPENBLAS_NUM_THREADS") == {own!r}, "PyTorch's own choice,
 def test_a_commands_idle_threads_soon_give_up_their_cores_unless_asked_otherwise(own):
     code = f"""
 import os, sys
-from mlp_study.cli import guarded
+from mlp_study.runtime.guard import guarded
 guarded(lambda: None)
 assert "torch" not in sys.modules, "it is read when PyTorch is loaded"
 own = {own!r}

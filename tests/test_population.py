@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Feed
-from mlp_study.data.module import PopulationData
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.normalizers import NORMALIZERS
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.factors.schedules import SCHEDULES
 from mlp_study.training import population
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.feed import Feed
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import assembled, lockstep_order, shape_key
 from mlp_study.training.results import Listener, MemberResult, Row

@@ -7,13 +7,13 @@ from itertools import product
 import pytest
 import torch
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
-from mlp_study.data.module import PopulationData
 from mlp_study.factors.diagnostics import DIAGNOSTICS
 from mlp_study.probes.verdict import FARTHEST, features
 from mlp_study.training import probing
+from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lookahead import far_enough, look_ahead, milestones, watch
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import assembled, lockstep_order, train_population
@@ -41,7 +41,7 @@ def test_the_final_dead_units_are_those_of_the_exported_network():
     config = run("data.scale=none", "optimizer.lr=0.003")
     [result] = train_population([config])
     images = load("digits")
-    from mlp_study.data.blocks import Feed
+    from mlp_study.training.feed import Feed
 
     feed = Feed([config], images)
     x_NI = feed.transforms[0](images.train_images_NI[feed.train_index(feed.keys[0])])

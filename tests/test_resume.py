@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import DataError, Interrupted, Preempted
 from mlp_study.training import callbacks
 from mlp_study.training.results import Listener, MemberResult, Row
@@ -110,7 +110,7 @@ def test_a_signal_within_an_epoch_loses_no_step(
     step: int, number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven steps an epoch, a block each; one member diverges on the way, one stops after the third epoch."""
-    monkeypatch.setattr("mlp_study.data.blocks.BLOCK_STEPS", 1)
+    monkeypatch.setattr("mlp_study.training.feed.BLOCK_STEPS", 1)
     watched = (*RICH, "trainer.log_every_n_steps=1", "probes.every=2")
     configs = [
         config(*watched, "seed=1"),

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Block
+from mlp_study.config.schema import RunConfig
+from mlp_study.training.feed import Block
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import train_population
 from tests.small_runs import as_on_a_gpu, config

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mlp_study import devices
-from mlp_study.config import RunConfig
-from mlp_study.data.module import PopulationData
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
+from mlp_study.training import devices
+from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lookahead import look_ahead
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import train_population
@@ -306,7 +306,7 @@ def test_bf16_trains_with_the_newest_weights_in_every_step(monkeypatch: pytest.M
     """Autocast may keep converted weights: within a block of many updates they must not be last step's."""
     c = config("trainer.precision=bf16", "optimizer.lr=0.1", "model.widths=[32,32]")
     [whole] = trained(c)
-    monkeypatch.setattr("mlp_study.data.blocks.BLOCK_STEPS", 1)
+    monkeypatch.setattr("mlp_study.training.feed.BLOCK_STEPS", 1)
     [single] = trained(c)
     assert numbers(whole)["weights"] == numbers(single)["weights"]
     [exact] = trained(config("optimizer.lr=0.1", "model.widths=[32,32]"))
@@ -320,7 +320,7 @@ def test_blocks_of_any_length_train_alike(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     whole = trained(*configs)
     for steps in (1, 4):
-        monkeypatch.setattr("mlp_study.data.blocks.BLOCK_STEPS", steps)
+        monkeypatch.setattr("mlp_study.training.feed.BLOCK_STEPS", steps)
         for member, expected in zip(trained(*configs), whole, strict=True):
             assert numbers(member)["weights"] == numbers(expected)["weights"]
             assert column(member, "train/loss") == pytest.approx(column(expected, "train/loss"), rel=1e-6)

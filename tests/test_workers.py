@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mlp_study import workers
 from mlp_study.errors import DataError, Interrupted
-from mlp_study.workers import Pool, Tell, cores, threads_of
+from mlp_study.runtime import workers
+from mlp_study.runtime.workers import Pool, Tell, cores, threads_of
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def test_the_caller_can_be_stopped():
 
 @pytest.mark.slow
 def test_a_command_s_process_leaves_out_what_its_own_does(monkeypatch):
-    from mlp_study.imports import Process
+    from mlp_study.runtime.startup import Process
 
     found: list[bool] = []
     for ours in (True, False):
@@ -110,6 +110,6 @@ def test_a_command_s_process_leaves_out_what_its_own_does(monkeypatch):
 @contextlib.contextmanager
 def importing(tell: Tell) -> Iterator[Callable[[int], bool]]:
     """Answers whether Lightning's import has brought the compiler with it."""
-    import mlp_study.lightning  # noqa: F401
+    import mlp_study.runtime.lightning  # noqa: F401
 
     yield lambda _: getattr(sys.modules.get("torch._dynamo"), "__file__", None) is not None

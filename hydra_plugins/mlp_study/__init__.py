@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
-from mlp_study.conf import store_plugin_configs
+from mlp_study.config.plugin_settings import store_plugin_configs
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -50,7 +50,7 @@ class OptunaSweeper(Sweeper):
     """Searches by Optuna instead of enumerating: ``hydra/sweeper=optuna``.
 
     Args:
-        settings: as ``mlp_study.conf.search.OptunaConfig`` lists them.
+        settings: as ``mlp_study.config.optuna_settings.OptunaConfig`` lists them.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -83,7 +83,7 @@ class PopulationLauncher(Launcher):
     """Trains all jobs of a batch as populations; what is no training of this project runs job by job.
 
     Args:
-        executor, workers, slurm: as ``mlp_study.conf.LauncherConfig`` has them.
+        executor, workers, slurm: as ``mlp_study.config.plugin_settings.LauncherConfig`` has them.
     """
 
     def __init__(self, executor: str, workers: int | None, slurm: Any) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.figures.curves import learning_curves
 from mlp_study.figures.images import GRID, first_layer_weights, prediction_grid
 from mlp_study.figures.style import save_png
-from mlp_study.imports import uncollected
-from mlp_study.records.companion import Companion, Message, giving_way, serve_with
+from mlp_study.runtime.companion import Companion, Message, giving_way, serve_with
+from mlp_study.runtime.startup import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.randomness import generator
-from mlp_study.slices import slices_of
+from mlp_study.model.member_groups import slices_of
+from mlp_study.runtime.randomness import generator
 
 if TYPE_CHECKING:
-    from mlp_study.config import Choice
-    from mlp_study.model import PopulationMLP
+    from mlp_study.config.schema import Choice
+    from mlp_study.model.population import PopulationMLP
     from mlp_study.probes.units import Chunks, Values
 
 ITERATIONS = 30

@@ -15,7 +15,7 @@ from mlp_study.factors.activations import Activation
 from mlp_study.factors.diagnostics import DIAGNOSTICS, DORMANT, diagnostic_of
 
 if TYPE_CHECKING:
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
 
 Chunks = Iterable[tuple[Tensor, Tensor]]  # (scaled images x_GBI, labels y_KB)
 Values = dict[str, Tensor]  # one number a member [K], on the CPU, float64; NaN where it does not apply

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.errors import DataError
-from mlp_study.records.atomic import make_folder
+from mlp_study.runtime.files import make_folder
 from mlp_study.training.population import train_population
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
-    from mlp_study.lightning import Callback
     from mlp_study.records.recorder import Recorder
+    from mlp_study.runtime.lightning import Callback
     from mlp_study.training.results import MemberResult
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from mlp_study.training.results import Listener, MemberResult, Row
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
-from mlp_study.records.atomic import write_file
 from mlp_study.records.provenance import git_commit, versions
+from mlp_study.runtime.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.training.results import MemberResult, Row
 
 FORMAT = 1  # of result.json; a reader refuses newer ones
@@ -227,8 +227,8 @@ def load_model(path: Path) -> nn.Sequential:
     """
     from safetensors import safe_open
 
-    from mlp_study.config import RunConfig
-    from mlp_study.model import build_sequential
+    from mlp_study.config.schema import RunConfig
+    from mlp_study.model.population import build_sequential
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -256,7 +256,7 @@ def load_run(folder: Path | str) -> Run:
     Raises:
         DataError: the folder holds no finished run, or a damaged or newer one.
     """
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
     folder = Path(folder)
     if not (folder / RESULT).is_file():

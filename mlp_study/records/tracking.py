@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.records.companion import Companion, Message
+from mlp_study.runtime.companion import Companion, Message
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
 

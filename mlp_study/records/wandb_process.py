@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlp_study.imports import StandIn, uncollected
-from mlp_study.records.companion import Message, giving_way, serve_with
+from mlp_study.runtime.companion import Message, giving_way, serve_with
+from mlp_study.runtime.startup import StandIn, uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Callable

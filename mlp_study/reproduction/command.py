@@ -20,7 +20,7 @@ from mlp_study.reproduction.runs import Cell, cells_of, read_done, train_missing
 from mlp_study.sweep.store import MANIFEST
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 OWN = {"source": "all", "seeds": "10", "folder": "reproduction"}
 FIXED = ("seed", "experiment", "resume", "dry_run", "shard", "sweep_dir")  # a reproduction's own, or of no use to it
@@ -134,9 +134,9 @@ def write_tables(
     Raises:
         WriteError: the disk is full or read-only.
     """
-    from mlp_study.records.atomic import write_file
     from mlp_study.records.run_folder import json_text
     from mlp_study.reproduction.tables import as_csv, as_dict, as_markdown
+    from mlp_study.runtime.files import write_file
 
     links = {name: [path.relative_to(folder).as_posix() for path in paths] for name, paths in figures.items()}
     write_file(folder / "reproduction.json", json_text(as_dict(found, about)))

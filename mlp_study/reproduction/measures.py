@@ -10,7 +10,7 @@ from mlp_study.factors.diagnostics import diagnostic_of
 from mlp_study.figures.images import GRID
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
     from mlp_study.training.results import MemberResult, Row
 
@@ -78,7 +78,7 @@ def hidden_gradient_error(config: RunConfig, images: ImageSet) -> float:
     import torch
 
     from mlp_study.factors.normalizers import NORMALIZERS
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
     from mlp_study.probes.gradient_check import gradient_check
 
     model = PopulationMLP([config], images.train_images_NI.shape[1], len(images.classes)).export(0)

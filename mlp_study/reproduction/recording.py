@@ -17,14 +17,14 @@ from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import FIGURES_WAIT, Recorder
 from mlp_study.reproduction.measures import add_own
 from mlp_study.reproduction.runs import Batch, Cell, claims_in
+from mlp_study.runtime.workers import Pool, Tell
 from mlp_study.sweep.executor import rounds
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
 from mlp_study.training.results import MemberResult
-from mlp_study.workers import Pool, Tell
 
 if TYPE_CHECKING:
-    from mlp_study.lightning import Callback
+    from mlp_study.runtime.lightning import Callback
 
 
 class Measuring(Recorder):

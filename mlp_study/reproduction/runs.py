@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import DataError
 from mlp_study.records.run_folder import RESULT, read_json, read_rows
 from mlp_study.reproduction.experiments import Experiment

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
 from mlp_study.records import tracking
 from mlp_study.records.runs_table import read_run

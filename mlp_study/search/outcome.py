@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlp_study.config import GROUPS
+from mlp_study.config.schema import GROUPS
 from mlp_study.errors import StudyError
 from mlp_study.records import tracking
-from mlp_study.records.atomic import file_lock, write_file
 from mlp_study.reporting.make import PAGE, report_at_end
 from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS, read_search
+from mlp_study.runtime.files import file_lock, write_file
 from mlp_study.search.batches import sets_seed
 from mlp_study.search.figures import draw, value_at
 from mlp_study.search.objective import Objective
@@ -31,7 +31,7 @@ from mlp_study.sweep.summary import aligned
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.search.search import Search
     from mlp_study.search.study import SharedStudy
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError
-from mlp_study.lightning import Callback, Trainer
+from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.search.objective import Objective
 from mlp_study.search.storage import Place, patiently
 

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.conf.search import PRUNERS, SAMPLERS
+from mlp_study.config.optuna_settings import PRUNERS, SAMPLERS
 from mlp_study.errors import ConfigError, no_such_option, unknown
-from mlp_study.randomness import derived_seed
+from mlp_study.runtime.randomness import derived_seed
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.compose import with_variant
-from mlp_study.config import indifferent_settings
+from mlp_study.config.composing import with_variant
+from mlp_study.config.schema import indifferent_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError
-from mlp_study.records.atomic import make_folder
+from mlp_study.runtime.files import make_folder
+from mlp_study.runtime.signals import answer_of
 from mlp_study.search.batches import Batches, Jobs, Populations, Row, base_seed
 from mlp_study.search.objective import Objective, check_objectives, deviation
 from mlp_study.search.outcome import Outcome
@@ -21,7 +22,6 @@ from mlp_study.search.settings import SearchSettings, hide_passwords, read_setti
 from mlp_study.search.space import Space, read_space
 from mlp_study.search.storage import Place, patiently, read_place
 from mlp_study.search.study import SharedStudy
-from mlp_study.signals import answer_of
 from mlp_study.sweep.store import sweep_folder
 from mlp_study.sweep.sweep import is_training
 

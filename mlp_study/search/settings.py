@@ -18,7 +18,7 @@ CODE_ALLOWED = "MLP_STUDY_CUSTOM_SEARCH_SPACE"  # an environment variable: no co
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What ``hydra.sweeper`` says; see ``mlp_study.conf.search.OptunaConfig``."""
+    """What ``hydra.sweeper`` says; see ``mlp_study.config.optuna_settings.OptunaConfig``."""
 
     objectives: tuple[Objective, ...]
     sampler: Settings

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.compose import explain
+from mlp_study.config.composing import explain
 from mlp_study.errors import ConfigError
 from mlp_study.search.conditions import Condition, read_condition
 

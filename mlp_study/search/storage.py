@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mlp_study.errors import ConfigError
-from mlp_study.records.atomic import cannot_write, file_lock
+from mlp_study.runtime.files import cannot_write, file_lock
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

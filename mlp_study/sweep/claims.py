@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp_study.records.atomic import cannot_write, file_lock, write_file
+from mlp_study.runtime.files import cannot_write, file_lock, write_file
 
 HEARTBEAT = 20.0  # seconds between two signs of life
 STALE = 300.0  # without one, a process of another machine counts as dead

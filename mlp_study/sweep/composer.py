@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.compose import explain
-from mlp_study.config import GROUPS
+from mlp_study.config.composing import explain
+from mlp_study.config.schema import GROUPS
 from mlp_study.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from mlp_study.errors import StudyError
 from mlp_study.sweep import memory
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
 
 log = logging.getLogger(__name__)

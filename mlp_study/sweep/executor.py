@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.errors import Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
-from mlp_study.records.atomic import WriteError, write_file
 from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
 from mlp_study.records.summary import summary_lines
+from mlp_study.runtime.files import WriteError, write_file
 from mlp_study.sweep.hydra_files import HydraFiles, typed
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Cell, Population
@@ -27,7 +27,7 @@ from mlp_study.sweep.store import Store
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
-    from mlp_study.lightning import Callback
+    from mlp_study.runtime.lightning import Callback
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlp_study.records.atomic import write_file
+from mlp_study.runtime.files import write_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

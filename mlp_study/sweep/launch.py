@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.config import RunConfig
-from mlp_study.devices import check_device
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import tracking
-from mlp_study.records.atomic import make_folder
+from mlp_study.runtime.files import make_folder
 from mlp_study.sweep import slurm, summary
 from mlp_study.sweep.cost import REHEARSAL_SECONDS
 from mlp_study.sweep.executor import Executor, Keeping
@@ -26,12 +25,13 @@ from mlp_study.sweep.progress import SweepProgress, wanted
 from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
+from mlp_study.training.devices import check_device
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
-    from mlp_study.conf import SlurmConfig
+    from mlp_study.config.plugin_settings import SlurmConfig
     from mlp_study.reporting.make import Made
     from mlp_study.sweep.callbacks import JobCallbacks
     from mlp_study.sweep.composer import Composer
@@ -49,7 +49,7 @@ class Launch:
     Args:
         master: the sweep's own composed config, with its ``hydra`` node.
         composer: has composed the jobs.
-        executor, workers: as ``mlp_study.conf.LauncherConfig`` has them.
+        executor, workers: as ``mlp_study.config.plugin_settings.LauncherConfig`` has them.
         slurm: a task's needs where populations train as tasks of SLURM arrays.
         callbacks: Hydra's, for each job.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.errors import ConfigError
 from mlp_study.sweep import memory

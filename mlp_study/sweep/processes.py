@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.records import tracking
+from mlp_study.runtime.workers import Pool, Tell, cores, visible_gpus
 from mlp_study.sweep.executor import Executor, Keeping
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Population
 from mlp_study.sweep.progress import Progress, Telling
 from mlp_study.sweep.store import Store
-from mlp_study.workers import Pool, Tell, cores, visible_gpus
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
 

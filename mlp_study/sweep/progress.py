@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from mlp_study.lightning import Callback, Trainer
+from mlp_study.runtime.lightning import Callback, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import rich.progress
     from rich.progress import TaskID
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.sweep.plan import Population
 
 TELL = 0.5  # seconds between two messages of a worker

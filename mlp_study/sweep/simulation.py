@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.config import GROUPS, RunConfig
+from mlp_study.config.schema import GROUPS, RunConfig
 from mlp_study.data.images import load
 from mlp_study.sweep import cost, memory
 from mlp_study.sweep.plan import Cell, Crew, group_of

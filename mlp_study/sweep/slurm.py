@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp_study.conf import SlurmConfig
+from mlp_study.config.plugin_settings import SlurmConfig
 from mlp_study.errors import ConfigError, Interrupted, Preempted, StudyError, no_such_option
 from mlp_study.sweep.claims import slurm_job
 from mlp_study.sweep.executor import Executor, Keeping

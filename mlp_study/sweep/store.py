@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError, DataError
-from mlp_study.records.atomic import write_file
 from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.records.runs_table import flattened
+from mlp_study.runtime.files import write_file
 from mlp_study.sweep.claims import Claims
 from mlp_study.sweep.plan import Cell, Population
 

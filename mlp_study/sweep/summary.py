@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.data.images import load
-from mlp_study.means import mean_deviation
+from mlp_study.runtime.statistics import mean_deviation
+from mlp_study.runtime.workers import threads_of
 from mlp_study.sweep import cost
 from mlp_study.sweep.memory import GB
-from mlp_study.workers import threads_of
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.sweep.plan import Plan, Population
     from mlp_study.sweep.table import SweepTable
 

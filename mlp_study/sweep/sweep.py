@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlp_study.compose import with_variant
-from mlp_study.config import GROUPS
+from mlp_study.config.composing import with_variant
+from mlp_study.config.schema import GROUPS
 from mlp_study.errors import ConfigError, StudyError, unknown
 from mlp_study.sweep.callbacks import JobCallbacks
 from mlp_study.sweep.composer import Composer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
-    from mlp_study.conf import SlurmConfig
+    from mlp_study.config.plugin_settings import SlurmConfig
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def launch(
 ) -> Sequence[JobReturn]:
     """Run a batch of jobs: as populations if the task is this project's training, else one after the other.
 
-    ``executor``, ``workers`` and ``slurm`` are the launcher's settings, as ``mlp_study.conf.LauncherConfig`` has them.
+    ``executor``, ``workers`` and ``slurm`` are the launcher's settings, as ``LauncherConfig`` has them.
 
     Raises:
         ConfigError: a job, the sweep's folder or the launcher's setting is not valid.

@@ -15,7 +15,7 @@ from mlp_study.training.account import Frozen, Tally
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.training.module import PopulationModule
 
 FORMAT = 1

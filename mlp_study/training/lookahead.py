@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Block
-from mlp_study.data.module import PopulationData
-from mlp_study.devices import enough_memory
+from mlp_study.config.schema import RunConfig
 from mlp_study.factors.losses import LOSSES
 from mlp_study.probes.verdict import FARTHEST, Glimpse
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.devices import enough_memory
+from mlp_study.training.feed import Block
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measured, row_of
 

@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlp_study.backprop import Backprop
-from mlp_study.data.blocks import Block, Feed
-from mlp_study.data.module import PopulationData
-from mlp_study.devices import step_bytes
 from mlp_study.errors import ConfigError
 from mlp_study.factors.factored import Gradient, cleared, summed
-from mlp_study.lightning import LightningModule
-from mlp_study.model import PopulationMLP
-from mlp_study.randomness import derived_seed, from_image
+from mlp_study.model.backprop import Backprop
+from mlp_study.model.population import PopulationMLP
+from mlp_study.runtime.lightning import LightningModule
+from mlp_study.runtime.randomness import derived_seed, from_image
 from mlp_study.training.account import Frozen, Tally
 from mlp_study.training.checkpoint import read_checkpoint
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.devices import step_bytes
+from mlp_study.training.feed import Block, Feed
 from mlp_study.training.results import Row
 from mlp_study.training.updates import Updates
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import stream_key
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import ImageSet, load
-from mlp_study.data.module import PopulationData
-from mlp_study.devices import STEP_BYTES, check_device, enough_memory, on_gpu
 from mlp_study.errors import ConfigError
-from mlp_study.lightning import Callback, LightningEnvironment, Trainer
-from mlp_study.training.allocator import freed_memory_kept
+from mlp_study.runtime.allocator import freed_memory_kept
+from mlp_study.runtime.lightning import Callback, LightningEnvironment, Trainer
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import progress_in
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.devices import STEP_BYTES, check_device, enough_memory, on_gpu
+from mlp_study.training.feed import stream_key
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measure_ends
 from mlp_study.training.results import Listener, MemberResult, Row, shares_of

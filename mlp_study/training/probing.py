@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlp_study.data.blocks import Block, Feed
 from mlp_study.factors.diagnostics import DIAGNOSTICS, diagnostic_of
-from mlp_study.lightning import Callback, Trainer
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.gradients import (
     gradient,
     gradient_moments,
@@ -26,6 +24,8 @@ from mlp_study.probes.layers import effective_rank, regions
 from mlp_study.probes.losses import loss_probes
 from mlp_study.probes.sharpness import sharpness_probes
 from mlp_study.probes.units import UNIT_PROBES, Values, unit_probes
+from mlp_study.runtime.lightning import Callback, Trainer
+from mlp_study.training.feed import Block, Feed
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.results import Row
 from mlp_study.training.updates import Updates

@@ -6,12 +6,12 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.lightning import Callback, Trainer
+from mlp_study.runtime.lightning import Callback, Trainer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 
 class ProgressBar(Callback):

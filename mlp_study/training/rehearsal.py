@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Block
-from mlp_study.devices import on_gpu
+from mlp_study.config.schema import RunConfig
+from mlp_study.training.devices import on_gpu
+from mlp_study.training.feed import Block
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import arithmetic, assembled
 from mlp_study.training.probing import measured, union

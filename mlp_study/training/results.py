@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 OUTCOMES = ("completed", "early_stopped", "diverged", "pruned", "failed")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mlp_study.errors import DataError
-from mlp_study.lightning import Callback, Trainer
-from mlp_study.signals import SIGNALS, Work, heard, interruption
+from mlp_study.runtime.lightning import Callback, Trainer
+from mlp_study.runtime.signals import SIGNALS, Work, heard, interruption
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 

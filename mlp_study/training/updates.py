@@ -11,8 +11,8 @@ from torch import Tensor
 from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
 from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
 from mlp_study.factors.schedules import SCHEDULES
-from mlp_study.model import PopulationMLP
-from mlp_study.slices import Slice, parts_of, slices_of
+from mlp_study.model.member_groups import Slice, parts_of, slices_of
+from mlp_study.model.population import PopulationMLP
 
 DECAYS = ("l2", "weight_decay")
 

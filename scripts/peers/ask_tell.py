@@ -15,7 +15,7 @@ def prepare(trials: int, **sweeper: Any) -> tuple[Callable[[], float], None]:
     """(run a study of so many trials that train nothing and return its seconds a trial, no accuracy)."""
     from omegaconf import OmegaConf
 
-    from mlp_study.conf.search import OptunaConfig
+    from mlp_study.config.optuna_settings import OptunaConfig
     from mlp_study.search.search import quiet_optuna
     from mlp_study.search.settings import read_settings
     from mlp_study.search.space import read_space

@@ -13,12 +13,12 @@ from itertools import product
 from statistics import mean
 from typing import Any
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import ImageSet, load
+from mlp_study.runtime.workers import Pool, Tell
 from mlp_study.sweep.plan import Cell, Crew, Population, grouped
 from mlp_study.training.population import train_population
-from mlp_study.workers import Pool, Tell
 from peers.mnist import BATCH, IMAGES, LEARNING_RATE, WIDTH, root
 
 RECIPE = (

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp_study.backprop import Backprop
-from mlp_study.config import Choice
+from mlp_study.config.schema import Choice
 from mlp_study.factors.factored import FactoredGradient, cleared, multiplied_out, summed
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.model import PopulationMLP
+from mlp_study.model.backprop import Backprop
+from mlp_study.model.population import PopulationMLP
 from mlp_study.training.updates import Updates
 from tests.small_runs import config
 

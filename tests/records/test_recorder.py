@@ -16,9 +16,9 @@ import pytest
 
 from mlp_study.records import recorder as module
 from mlp_study.records import run_folder
-from mlp_study.records.atomic import WriteError
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import load_run, read_rows
+from mlp_study.runtime.files import WriteError
 from tests.records.runs import config_of, read_wandb, result_of, row_of_epoch
 
 

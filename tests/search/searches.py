@@ -16,8 +16,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlp_study import train
-from mlp_study.cli import run_hydra
-from mlp_study.conf.search import OptunaConfig
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.optuna_settings import OptunaConfig
 from mlp_study.search.search import quiet_optuna
 from mlp_study.search.space import Space, read_space
 from mlp_study.search.storage import close_storage, open_storage, read_place

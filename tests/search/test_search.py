@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from mlp_study import train
-from mlp_study.cli import run_hydra
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.schema import RunConfig
 from mlp_study.records.run_folder import read_json, read_rows
 from mlp_study.search.batches import base_seed, jobs_of
 from mlp_study.search.objective import read_objectives

@@ -15,7 +15,7 @@ import signal
 import sys
 
 from mlp_study import train
-from mlp_study.cli import run_hydra
+from mlp_study.config.hydra_app import run_hydra
 from mlp_study.search.study import SharedStudy
 
 

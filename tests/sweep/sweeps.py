@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.mlp_study import register  # by name, as in mlp_study.cli
+from hydra_plugins.mlp_study import register  # by name, as in mlp_study.config.hydra_app
 from mlp_study import train
-from mlp_study.cli import run_hydra
-from mlp_study.compose import CONFIG_MODULE, register_groups
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import CONFIG_MODULE, register_groups
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.schema import RunConfig
 from mlp_study.sweep.composer import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import Cell

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.sweep.composer import Composer
 from mlp_study.sweep.grid import expand
@@ -115,7 +115,7 @@ def test_a_group_choice_that_reads_another_group_is_composed_in_full(tmp_path):
 
     with hydra_of():
         pass
-    with initialize_config_module(version_base="1.3", config_module="mlp_study.conf"):
+    with initialize_config_module(version_base="1.3", config_module="mlp_study.config.plugin_settings"):
         loader = GlobalHydra.instance().config_loader()
         searched = [f"hydra.searchpath=[file://{tmp_path}]"]
         master = loader.load_configuration("config", searched, run_mode=RunMode.MULTIRUN)

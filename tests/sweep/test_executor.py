@@ -103,7 +103,7 @@ def broken(monkeypatch):
     like = ACTIVATIONS["relu"]
     entry = Activation(**{**{f: getattr(like, f) for f in like.__dataclass_fields__}, "function": fail})
     monkeypatch.setitem(ACTIVATIONS._entries, "broken", entry)
-    from mlp_study import compose
+    from mlp_study.config import composing as compose
 
     compose.register_groups.cache_clear()
     yield

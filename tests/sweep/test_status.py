@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from mlp_study import status
-from mlp_study.cli import guarded
+from mlp_study.runtime.guard import guarded
 from mlp_study.sweep.claims import STALE, Claims
 from mlp_study.sweep.status import lines_of, read_status
 from tests.sweep.sweeps import ROOT, results, start, sweep

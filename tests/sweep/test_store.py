@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.sweep import claims as claims_module
 from mlp_study.sweep.claims import Claims, identity

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from mlp_study.config import Choice
+from mlp_study.config.schema import Choice
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, Tensor])
 

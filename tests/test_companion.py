@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mlp_study.records.companion import Companion, giving_way, serve_with
+from mlp_study.runtime.companion import Companion, giving_way, serve_with
 
 needs_cores = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="one core, or a system without affinities"

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlp_study.errors import StudyError
-from mlp_study.imports import Process
+from mlp_study.runtime.startup import Process
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlp_study.conf.search import store_search_configs
+from mlp_study.config.optuna_settings import store_search_configs
 
 
 @dataclass

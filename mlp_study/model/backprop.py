@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mlp_study.factors.factored import FactoredGradient, Gradient
-from mlp_study.model import PopulationMLP
-from mlp_study.slices import joined, parts_of
+from mlp_study.model.member_groups import joined, parts_of
+from mlp_study.model.population import PopulationMLP
 
 
 class Backprop:

@@ -19,10 +19,10 @@ from torch import Tensor
 from mlp_study.data.images import split
 from mlp_study.errors import ConfigError
 from mlp_study.factors.normalizers import NORMALIZERS, side_by_side
-from mlp_study.randomness import generator
+from mlp_study.runtime.randomness import generator
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
     from mlp_study.factors.normalizers import AffineTransform, Transform
 

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mlp_study.conf import store_plugin_configs
-from mlp_study.config import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
+from mlp_study.config.plugin_settings import store_plugin_configs
+from mlp_study.config.schema import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
 from mlp_study.errors import ConfigError, no_such_option, unknown
 
-CONFIG_MODULE = "mlp_study.conf"
-YAML_GROUPS = ("experiment", "sweeps")  # the config groups that are files; the others come from the factor tables
+if TYPE_CHECKING:
+    from hydra.core.config_search_path import ConfigSearchPath
+
+YAML_GROUPS = ("experiment", "sweeps")  # the config groups that are files only; the others come from the factor tables
+
+
+def shipped(name: str) -> Path:
+    """The folder ``conf`` or ``sweeps``: inside the package in a wheel, beside it in a clone."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 @lru_cache(maxsize=1)
 def register_groups() -> None:
     """Give Hydra one config group per table, one config per entry, and the settings' defaults."""
     from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class SweepFiles(SearchPathPlugin):
+        """Makes ``sweeps/`` a config group of this project's commands; no other application's."""
+
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            search_path.append("mlp_study", f"file://{shipped('sweeps').parent}")
 
     store_plugin_configs()
+    Plugins.instance().register(SweepFiles)
     store = ConfigStore.instance()
     # Hydra copies the whole store for each config that it composes, a fifth of that time; what it loads from it, it
     # copies again, so that the one store, a singleton, may stand for its copies.
@@ -34,12 +52,12 @@ def register_groups() -> None:
 
 def yaml_choices(group: str) -> list[str]:
     """The names of a group of YAML files, such as ``experiment``."""
-    folder = resources.files(CONFIG_MODULE) / group
-    return (
-        sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-        if folder.is_dir()
-        else []
-    )
+    return sorted(file.stem for file in group_folder(group).glob("*.yaml"))
+
+
+def group_folder(group: str) -> Path:
+    """Where a config group's YAML files lie: ``sweeps/`` stands beside ``conf/``, every other group in it."""
+    return shipped("sweeps") if group == "sweeps" else shipped("conf") / group
 
 
 @lru_cache(maxsize=1)
@@ -47,7 +65,7 @@ def default_choices() -> dict[str, str]:
     """The choice of each config group where none is typed, as ``conf/config.yaml`` has it."""
     from omegaconf import OmegaConf
 
-    file: Any = OmegaConf.create((resources.files(CONFIG_MODULE) / "config.yaml").read_text(encoding="utf-8"))
+    file: Any = OmegaConf.create((shipped("conf") / "config.yaml").read_text(encoding="utf-8"))
     choices = [pair for entry in file.defaults if not isinstance(entry, str) for pair in entry.items()]
     return {group: choice for group, choice in choices if group in GROUPS}
 
@@ -66,7 +84,7 @@ def compose(overrides: Sequence[str], several: str = SWEEP) -> dict[str, Any]:
         ConfigError: an override that Hydra cannot read or place; the message names the override.
     """
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -75,7 +93,7 @@ def compose(overrides: Sequence[str], several: str = SWEEP) -> dict[str, Any]:
     register_groups()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+        with initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
             composed = hydra_compose("config", overrides=with_variant(overrides))
         plain = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a group's choice
@@ -117,7 +135,7 @@ def experiment(name: str) -> dict[str, Any]:
     """The ``experiment`` node of ``conf/experiment/NAME.yaml``: its source, variants and published claims."""
     from omegaconf import OmegaConf
 
-    text = (resources.files(CONFIG_MODULE) / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (group_folder("experiment") / f"{name}.yaml").read_text(encoding="utf-8")
     node = OmegaConf.to_container(OmegaConf.create(text).experiment)
     assert isinstance(node, dict)
     return {str(key): value for key, value in node.items()}
@@ -130,7 +148,7 @@ def sweeper_of(overrides: Sequence[str]) -> list[str]:
     names = [o.partition("=")[2] for o in overrides if o.startswith("+sweeps=")]
     if not names or names[-1] not in yaml_choices("sweeps") or any(o.startswith("hydra/sweeper=") for o in overrides):
         return []
-    text = (resources.files(CONFIG_MODULE) / "sweeps" / f"{names[-1]}.yaml").read_text(encoding="utf-8")
+    text = (group_folder("sweeps") / f"{names[-1]}.yaml").read_text(encoding="utf-8")
     file: Any = OmegaConf.create(text)
     defaults = file.get("defaults", [])
     key = "override /hydra/sweeper"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlp_study.data.blocks import Block, Feed, Fitted
-from mlp_study.lightning import LightningDataModule
+from mlp_study.runtime.lightning import LightningDataModule
+from mlp_study.training.feed import Block, Feed, Fitted
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
 
 

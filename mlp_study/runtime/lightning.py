@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from mlp_study.imports import lean
+from mlp_study.runtime.startup import lean
 
 try:
     with lean():

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mlp_study.imports import Process
+from mlp_study.runtime.startup import Process
 
 # The child finds modules where its parent does, wherever either was started.
 _START = "import pickle, sys; sys.path[:], m = pickle.load(sys.stdin.buffer); __import__(m, fromlist=['serve']).serve()"

@@ -17,16 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from mlp_study.data.images import DATASETS, ImageSet, Sizes, held_out
-from mlp_study.errors import ConfigError, no_such_option, unknown
-from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.initializers import INITIALIZERS
-from mlp_study.factors.losses import LOSSES
-from mlp_study.factors.normalizers import NORMALIZERS
-from mlp_study.factors.optimizers import OPTIMIZERS, check_layers
-from mlp_study.factors.schedules import SCHEDULES
-from mlp_study.factors.table import Option, Table
-from mlp_study.settings import (
+from mlp_study.config.settings import (
     batch_size,
     diagnostics,
     experiment,
@@ -39,6 +30,15 @@ from mlp_study.settings import (
     validation,
     widths,
 )
+from mlp_study.data.images import DATASETS, ImageSet, Sizes, held_out
+from mlp_study.errors import ConfigError, no_such_option, unknown
+from mlp_study.factors.activations import ACTIVATIONS
+from mlp_study.factors.initializers import INITIALIZERS
+from mlp_study.factors.losses import LOSSES
+from mlp_study.factors.normalizers import NORMALIZERS
+from mlp_study.factors.optimizers import OPTIMIZERS, check_layers
+from mlp_study.factors.schedules import SCHEDULES
+from mlp_study.factors.table import Option, Table
 
 FACTORS: Mapping[str, Table[Any]] = {
     "activation": ACTIVATIONS,

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.factored import equal_streams, split
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
 from mlp_study.factors.losses import LOSSES
-from mlp_study.randomness import derived_seed, generator, hashed_uniform
-from mlp_study.slices import Slice, by_slices, slices_of
+from mlp_study.model.member_groups import Slice, by_slices, slices_of
+from mlp_study.runtime.randomness import derived_seed, generator, hashed_uniform
 
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1  # torch.nn.BatchNorm1d's: weight of the newest minibatch in the running statistics

@@ -12,7 +12,7 @@ from mlp_study.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 STEP_BYTES = 2 * 2**30  # inputs and activations of one step; a larger minibatch is worked through in chunks
 STEP_SHARE_GPU = 8  # on a GPU: this part of its memory
