@@ -99,7 +99,7 @@ def test_imports_go_down_only():
     [
         ("mlp_study.data.images", "from mlp_study.training.results import Row", "mlp_study.training.results"),
         ("mlp_study.data.images", "def load():\n    import mlp_study.sweep.plan", "mlp_study.sweep.plan"),
-        ("mlp_study.data.images", "if TYPE_CHECKING:\n    from mlp_study.model import population", "mlp_study.model.population"),
+        ("mlp_study.data.images", "if True:\n    from mlp_study.model import population", "mlp_study.model.population"),
         ("mlp_study.model.population", "from ..train import run", "mlp_study.train"),
         ("mlp_study.training.feed", "from ..train import main", "mlp_study.train"),
         ("mlp_study.data.images", "from mlp_study.config.schema import RunConfig", "mlp_study.config.schema"),
