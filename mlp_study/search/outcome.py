@@ -19,8 +19,8 @@ import yaml
 from mlp_study.config.schema import GROUPS
 from mlp_study.errors import StudyError
 from mlp_study.records import tracking
+from mlp_study.records.trials import ABOUT, FORMAT, IMPORTANCE, TRIALS, read_search
 from mlp_study.reporting.make import PAGE, report_at_end
-from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS, read_search
 from mlp_study.runtime.files import file_lock, write_file
 from mlp_study.search.batches import sets_seed
 from mlp_study.search.figures import draw, value_at

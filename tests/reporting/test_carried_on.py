@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlp_study.reporting.payload import payload
+from mlp_study.reporting.reading import CURVE_METRICS, KEPT, Study, carried_on, carried_to, read_study
 
 from mlp_study.reporting.analysis import analysed
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.payload import payload
-from mlp_study.reporting.reading import CURVE_METRICS, KEPT, Study, carried_on, carried_to, read_study
 from mlp_study.reproduction.drawing import draw_figures
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.runs import Done, cells_of

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from mlp_study.reporting.analysis import Analysis, analysed
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.drawing import curve_table
-from mlp_study.reporting.make import make_report
 from mlp_study.reporting.payload import payload
 from mlp_study.reporting.reading import read_study
+
+from mlp_study.reporting.analysis import Analysis, analysed
+from mlp_study.reporting.make import make_report
 from tests.reporting.conftest import Browser
 from tests.reporting.synthetic import write_synthetic
 

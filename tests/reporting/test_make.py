@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from mlp_study.reporting.drawing import cells_of, levels, map_axes
+from mlp_study.reporting.factors import factors_of, mechanisms_of
+from mlp_study.reporting.importance import decomposition
+from mlp_study.reporting.payload import reached
+from mlp_study.reporting.pictures import Picture, told_apart
+from mlp_study.reporting.reading import CURVE_METRICS, read_study
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.report import main
 from mlp_study.reporting.analysis import analysed
-from mlp_study.reporting.drawing import cells_of, levels, map_axes
-from mlp_study.reporting.factors import factors_of, mechanisms_of
-from mlp_study.reporting.importance import decomposition
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.payload import reached
-from mlp_study.reporting.pictures import Picture, told_apart
-from mlp_study.reporting.reading import CURVE_METRICS, read_study
 from tests.reporting.synthetic import write_synthetic
 
 

@@ -12,6 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from mlp_study.reporting.drawing import curve_table
+from mlp_study.reporting.payload import loss_end
+from mlp_study.reporting.reading import read_study
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -20,10 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from mlp_study.figures import learning_curves
 from mlp_study.reporting.analysis import analysed
-from mlp_study.reporting.drawing import curve_table
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.payload import loss_end
-from mlp_study.reporting.reading import read_study
 from tests.reporting.conftest import Browser
 from tests.reporting.synthetic import write_synthetic
 from tests.reporting.synthetic_search import write_search

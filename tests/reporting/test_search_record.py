@@ -7,10 +7,10 @@ import json
 import random
 
 import pytest
+from mlp_study.reporting.search import pareto_front, read_search, search_answer
 
 from mlp_study.errors import DataError
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.search import pareto_front, read_search, search_answer
 from tests.reporting.synthetic_search import write_search
 
 

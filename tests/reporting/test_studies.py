@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlp_study.reporting.search import read_search
 
 from mlp_study.report import main
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.search import read_search
 from tests.records.runs import WandbRecord, read_wandb
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.reporting.factors import Row, is_number, levels_of, measured, text
+from mlp_study.reporting.axes import Run, is_number, levels_of, measured, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,8 @@ class Share:
     Attributes:
         factors: one, or two that act together; none for the rest.
         part: of the variance, in [0, 1].
-        p: how often chance alone makes a term explain as much (F test); NaN for the rest.
+        p: how often chance alone makes a term explain as much (F test); NaN for the rest, and where no combination has
+            been run twice: chance is then unknown.
     """
 
     factors: tuple[str, ...]
@@ -31,77 +32,76 @@ class Share:
     p: float = math.nan
 
 
-def decomposition(rows: Sequence[Row], factors: Sequence[str], metric: str) -> list[Share]:
+def decomposition(runs: Sequence[Run], factors: Sequence[str], metric: str) -> list[Share]:
     """The variance of ``metric`` over the runs that have it: main effects, interactions of two factors, and the rest.
 
     Type II sums of squares of a linear model on indicators: what a term explains beyond all terms that do not contain
-    it, less what as many indicators of pure noise would explain, over the total (epsilon squared, Kelley 1935). In a
-    complete, balanced sweep the terms are those of the classical analysis of variance and all parts add up to 1.
-    The last share, without factors, is what the model leaves: seeds, and interactions of three and more. With one run
-    of each combination an interaction of two cannot be told from the seeds either, and is left to the rest.
+    it. What as many indicators of pure noise would explain is taken off (epsilon squared, Kelley 1935). Noise is what
+    differs among runs of one combination; with one run of each combination it is unknown, nothing is taken off, no term
+    has a p, and an interaction may be seeds as well. In a complete, balanced sweep the terms are those of the classical
+    analysis of variance. The last share, without factors, is the rest up to 1.
 
     Args:
-        rows: the runs.
+        runs: of which those count that have the metric.
         factors: the first six that vary are taken.
-        metric: a column of the table.
+        metric: a column of the runs' table.
 
     Returns:
-        the shares, the largest first, then the rest; nothing where all runs are alike, or too few to know the noise.
+        the shares, the largest first, then the rest; nothing where all runs are alike, or of one factor with one run
+        a value.
     """
     import numpy as np
+    from scipy.stats import f
 
-    known = [row for row in rows if not np.isnan(measured(row, metric))]
-    y = np.array([measured(row, metric) for row in known])
+    known = [run for run in runs if not math.isnan(measured(run, metric))]
+    y = np.array([measured(run, metric) for run in known])
     y = y - y.mean() if len(y) else y
     total = float(y @ y)
-    if total <= 1e-24 * max(len(y), 1):
+    noise, spare = _noise([tuple(text(run.get(key)) for key in factors) for run in known], y)
+    factors = factors[:MOST_FACTORS]
+    if total <= 1e-24 * max(len(y), 1) or not factors or (len(factors) == 1 and not spare):
         return []
-    coded = [_indicators(known, key) for key in factors[:MOST_FACTORS]]
+    coded = {key: _indicators(known, key) for key in factors}
     terms: dict[tuple[str, ...], np.ndarray] = {(): np.ones((len(y), 1))}
-    terms |= {(key,): own for key, own in zip(factors, coded, strict=False)}
-    for (a, left), (b, right) in combinations(zip(factors, coded, strict=False), 2):
-        terms[a, b] = (left[:, :, None] * right[:, None, :]).reshape(len(y), -1)
+    terms |= {(key,): own for key, own in coded.items()}
+    for a, b in combinations(factors, 2):
+        terms[a, b] = (coded[a][:, :, None] * coded[b][:, None, :]).reshape(len(y), -1)
     explained = _Explained(terms, y)
-    model = list(terms)
-    if explained.by(model)[1] >= len(y):
-        model = [term for term in terms if len(term) < 2]
-    whole, columns = explained.by(model)
-    spare = len(y) - columns
-    if spare < 1:
-        return []
-    noise = max(0.0, total - whole) / spare  # the mean square of what the model leaves
     shares = []
-    for term in filter(None, model):
-        others = [other for other in model if not set(term) <= set(other)]
+    for term in filter(None, terms):
+        others = [other for other in terms if not set(term) <= set(other)]
         (more, own), (less, before) = explained.by([*others, term]), explained.by(others)
         gained, freedom = max(0.0, more - less), own - before
-        part = max(0.0, gained - freedom * noise) / total
-        shares.append(Share(term, part, _chance(gained, freedom, noise, spare)))
-    rest = Share((), min(1.0, noise * (len(y) - 1) / total))
+        if freedom:
+            p = float(f.sf(gained / freedom / noise, freedom, spare)) if spare else math.nan
+            shares.append(Share(term, max(0.0, gained - freedom * noise) / total, p))
+    rest = Share((), max(0.0, 1 - sum(share.part for share in shares)))
     return [*sorted(shares, key=lambda share: -share.part), rest]
 
 
-def _chance(gained: float, freedom: int, noise: float, spare: int) -> float:
-    """The F test's p: ``gained`` is a sum of squares of ``freedom`` degrees, ``noise`` a mean square of ``spare``."""
-    from scipy.special import fdtrc
+def _noise(settings: Sequence[tuple[str, ...]], y: np.ndarray) -> tuple[float, int]:
+    """The mean square among runs of the same combination, and its degrees of freedom; zeros if none was run twice."""
+    import numpy as np
 
-    if not freedom or not gained:
-        return 1.0
-    return float(fdtrc(freedom, spare, gained / freedom / noise)) if noise else 0.0
+    place = {combination: i for i, combination in enumerate(dict.fromkeys(settings))}
+    own = np.array([place[combination] for combination in settings], dtype=int)
+    spare = len(y) - len(place)
+    within = y - (np.bincount(own, weights=y) / np.bincount(own))[own] if spare else y
+    return (max(float(within @ within), 1e-12 * float(y @ y)) / spare if spare else 0.0), spare
 
 
-def _indicators(rows: Sequence[Row], key: str) -> np.ndarray:
+def _indicators(runs: Sequence[Run], key: str) -> np.ndarray:
     """[N, L] zeros and ones: which of a factor's values, or classes of values, each run has."""
     import numpy as np
 
-    levels = levels_of(rows, key)
-    if len(levels) > MOST_LEVELS and all(is_number(row.get(key)) for row in rows):
-        values = np.array([float(row[key]) for row in rows])
+    levels = levels_of(runs, key)
+    if len(levels) > MOST_LEVELS and all(is_number(run.get(key)) for run in runs):
+        values = np.array([float(run[key]) for run in runs])
         edges = np.unique(np.quantile(values, np.linspace(0, 1, MOST_LEVELS + 1)[1:-1]))
         codes = np.searchsorted(edges, values, side="right")
     else:
         place = {name: i for i, name in enumerate(levels)}
-        codes = np.array([place[text(row.get(key))] for row in rows])
+        codes = np.array([place[text(run.get(key))] for run in runs])
     return np.eye(int(codes.max()) + 1)[codes]
 
 

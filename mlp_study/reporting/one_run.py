@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import StudyError
 from mlp_study.figures.images import GRID
-from mlp_study.reporting.pictures import Picture
+from mlp_study.reporting.page_data import short
+from mlp_study.reporting.static_figures import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,14 +133,14 @@ def preactivations(model: nn.Sequential, scaled_NI: Tensor) -> list[Tensor]:
 
 
 def histogram(z_NO: Tensor) -> dict[str, Any]:
-    """Counts of the finite values, and the edges of their classes."""
+    """Shares of the finite values, and the edges of their classes."""
     import torch
 
     z = z_NO[torch.isfinite(z_NO)].double()
     low, high = (float(z.min()), float(z.max())) if len(z) else (0.0, 1.0)
     high = high if high > low else low + 1.0
-    counts = torch.histc(z, BINS, low, high)
-    return {"counts": counts.long().tolist(), "edges": torch.linspace(low, high, BINS + 1).tolist()}
+    share = torch.histc(z, BINS, low, high) / max(len(z), 1)
+    return {"share": [short(v) for v in share.tolist()], "edges": torch.linspace(low, high, BINS + 1).tolist()}
 
 
 def _charted(config: RunConfig, images: ImageSet, predicted_N: Tensor, layers: Sequence[Tensor]) -> list[Picture]:
