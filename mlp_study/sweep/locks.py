@@ -215,7 +215,7 @@ class Locks:
             return False
 
     def _free(self, path: Path, token: str) -> bool:
-        """Remove a dead process's lock; of processes that try at once only one may, or it would remove the next lock."""
+        """Remove a dead process's lock; of several that try at once one may, or it would remove the next lock."""
         guard = path.with_name(f"{path.name}.{token}")
         try:
             os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
