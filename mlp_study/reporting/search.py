@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mlp_study.errors import DataError
-from mlp_study.records.search_files import ABOUT, FORMAT, IMPORTANCE, TRIALS
 
+ABOUT, TRIALS, IMPORTANCE = "search.json", "trials.csv", "importance.csv"
+FORMAT = 1
 COMPLETE = "complete"
 NAMED = 3  # parameters in the sentence
 

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlp_study.errors import StudyError
 from mlp_study.records import tracking
-from mlp_study.records.search_files import ABOUT, FORMAT, IMPORTANCE, TRIALS
+from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
 from mlp_study.runtime.files import write_file
 from mlp_study.search.best_trial import best_yaml, command, overrides_of
 from mlp_study.search.distributions import override_text
