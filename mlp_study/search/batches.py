@@ -117,10 +117,11 @@ class Populations:
         executor = Executor(self.store, self.keeping, callbacks)
         executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
         self.table.refresh()
-        for trial in trials if self.pruned_by is not None and repeat is not None else ():
-            value = self.pruned_by.value(self._row(trial.run_ids[repeat]))
-            if value is not None:
-                trial.report(value, repeat)
+        if self.pruned_by is not None and repeat is not None:
+            for trial in trials:
+                value = self.pruned_by.value(self._row(trial.run_ids[repeat]))
+                if value is not None:
+                    trial.report(value, repeat)
 
     def _rows(self, trial: OwnTrial) -> list[Row]:
         if trial.failed is not None:

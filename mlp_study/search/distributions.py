@@ -94,10 +94,10 @@ def _check_tags(tags: set[str], low: float, line: str) -> None:
 def count_of(distribution: Any) -> float:
     """Count the values; inf for an interval of real numbers."""
     if hasattr(distribution, "choices"):
-        return len(distribution.choices)
+        return float(len(distribution.choices))
     if distribution.step is None:
         return math.inf
-    return round((distribution.high - distribution.low) / distribution.step) + 1
+    return float(round((distribution.high - distribution.low) / distribution.step) + 1)
 
 
 def values_of(distribution: Any) -> list[Any]:

@@ -106,7 +106,7 @@ class SearchResults:
             print(f"report: {page.page}", flush=True)
 
     def best(self) -> list[FrozenTrial]:
-        """Return the best trial; of several objectives all that none is better than, the best in the first one first."""
+        """Return the best trial; of several objectives those that none is better than, in the first's order."""
         if not any(t.state == TrialState.COMPLETE for t in self.trials):
             return []
         if len(self.objectives) == 1:

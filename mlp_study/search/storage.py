@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal in the sweep's folder, or a database by its URL; and the lock of all who share it."""
+"""Where a study is kept: a journal in the sweep's folder, or a database by its URL; the lock of all who share it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from mlp_study.errors import ConfigError
+from mlp_study.errors import ConfigError, StudyError
 from mlp_study.runtime.files import cannot_write, make_folder
 from mlp_study.sweep.locks import Locks, held_in
 
@@ -97,8 +97,9 @@ class StudyStorage:
                 f"hydra.sweeper.storage={self.shown}: its driver is not installed ({masked(str(error))}); "
                 "pip install 'mlp_study[postgresql]' brings PostgreSQL's"
             ) from None
-        # The last three are what Optuna makes of a journal's damaged line.
-        except (SQLAlchemyError, OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+        except StudyError:
+            raise
+        except Exception as error:  # whatever a driver says, and what Optuna makes of a journal's damaged line
             raise self.unreachable(error) from None
 
     def _opened(self) -> BaseStorage:
@@ -108,8 +109,8 @@ class StudyStorage:
             hosts = {held.owner.host for held in held_in(self.locks.folder)} - {platform.node()}
             if hosts:
                 raise ConfigError(
-                    f"hydra.sweeper.storage={self.shown} is in use on {', '.join(sorted(hosts))}: SQLite's own locks do "
-                    "not hold in a shared folder; it takes null (a journal), or PostgreSQL"
+                    f"hydra.sweeper.storage={self.shown} is in use on {', '.join(sorted(hosts))}: SQLite's own locks "
+                    "do not hold in a shared folder; it takes null (a journal), or PostgreSQL"
                 )
             with self.locks.exclusive("study"):
                 return self._database()
@@ -125,14 +126,13 @@ class StudyStorage:
         if self.path is None:
             named = self.url.startswith(("postgresql", "mysql", "mariadb"))
             options = {"connect_args": {"connect_timeout": CONNECT} if named else {}, "pool_pre_ping": True}
-        return RDBStorage(
-            self.url, engine_kwargs=options, heartbeat_interval=HEARTBEAT if self.path is None else None
-        )
+        return RDBStorage(self.url, engine_kwargs=options, heartbeat_interval=HEARTBEAT if self.path is None else None)
 
     @property
     def database(self) -> RDBStorage:
         """The database's storage, below the cache that a study puts on it."""
-        database: RDBStorage = getattr(self.optuna, "_backend", self.optuna)
+        optuna: Any = self.optuna
+        database: RDBStorage = getattr(optuna, "_backend", optuna)
         return database
 
     def close(self) -> None:

@@ -68,9 +68,7 @@ class Search:
         self.settings = read_settings(node if ours else of_any_task(node))
         defaults = {str(k): str(v) for k, v in master.hydra.runtime.choices.items() if v is not None}
         typed = with_variant(overrides)
-        self.space = read_space(
-            self.settings.params, typed, self.settings.conditions, context.config_loader, defaults
-        )
+        self.space = read_space(self.settings.params, typed, self.settings.conditions, context.config_loader, defaults)
         self.folder = sweep_folder(master)
         self.page: Callable[[], Any] | None = None
         if ours and master.get("report", False):
@@ -88,7 +86,8 @@ class Search:
                 "the same command several times with one sweep_dir or storage"
             )
         self.populations = Populations(master, context, self.settings) if ours else None
-        self.batches = self.populations if here else Jobs(launcher, self.settings.objectives)
+        jobs = Jobs(launcher, self.settings.objectives)
+        self.batches: Populations | Jobs = self.populations if here and self.populations else jobs
         self.dry_run = False
         self._check(here)
 
@@ -100,7 +99,9 @@ class Search:
         if repeated and any(p.key == "seed" for p in self.space.parameters):
             raise ConfigError("hydra.sweeper.repeats chooses the seeds; seed cannot be searched with it")
         self.seed = base_seed(self.space.fixed) if repeated else 0
-        for sample in self.space.samples() if self.populations else ():
+        if self.populations is None:
+            return
+        for sample in self.space.samples():
             config = self.populations.config(sample)
             check_objectives(self.settings.objectives, config, self.settings.prunes)
             self.dry_run = config.dry_run

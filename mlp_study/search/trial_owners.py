@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlp_study.search.storage import HEARTBEAT, StudyStorage
 
 if TYPE_CHECKING:
-    from optuna.trial import BaseTrial, FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
 OWNER = "worker"  # the attribute of a trial in a server's database that names its process
 
@@ -29,7 +29,7 @@ class TrialOwners:
         self._closed = threading.Event()
         self._beat: threading.Thread | None = None
 
-    def take(self, trial: BaseTrial) -> None:
+    def take(self, trial: Trial) -> None:
         """Make this trial this process's; call it while the study is locked."""
         self._mine[trial.number] = trial._trial_id
         if self._storage.locks is not None:
