@@ -12,8 +12,8 @@ import torch
 from mlp_study.config.schema import RunConfig
 from mlp_study.training.devices import on_gpu
 from mlp_study.training.feed import Block
-from mlp_study.training.module import PopulationModule
 from mlp_study.training.lockstep import lockstep_data
+from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measured, union
 from mlp_study.training.trainer import arithmetic
 
