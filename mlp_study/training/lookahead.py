@@ -99,7 +99,6 @@ def watch(
         )
         for config in module.configs
     ]
-    module.setup("fit")
     module.on_train_start()
     module.on_train_epoch_start()
     first = measured(module.mlp, module.feed, initial, seen, whole=whole)
@@ -122,8 +121,8 @@ def watch(
                 break
             module.training_step(Block(block.split, block.index_RSB[:, :left], block.first_step), 0)
             _note_losses(module, found)
-    for k, frozen in module.frozen.items():
-        found[k].diverged = frozen.cause
+    for k, ended in module.ended.items():
+        found[k].diverged = ended.cause
     return found
 
 

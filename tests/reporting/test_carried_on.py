@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlp_study.reporting.payload import payload
-from mlp_study.reporting.reading import CURVE_METRICS, KEPT, Study, carried_on, carried_to, read_study
+from mlp_study.reporting.page_data import page_data
+from mlp_study.figures.curves import KEPT, carried_to
+from mlp_study.reporting.study import CURVE_METRICS, Study, carried_on, read_study
 
 from mlp_study.reporting.analysis import analysed
 from mlp_study.reporting.make import make_report
@@ -55,7 +56,7 @@ def test_a_page_s_means_are_of_all_seeds(tmp_path: Path):
     made = make_report([tmp_path], figures=False)
     assert f"{KEPT[:1].upper()}{KEPT[1:]}." in made.read_text()
     study = analysed(read_study([tmp_path]))
-    drawn = payload(study, made)["curves"]["parts"]["train/loss"]["mean"]
+    drawn = page_data(study, made)["curves"]["parts"]["train/loss"]["mean"]
     assert drawn == [[2.3, 1.15, pytest.approx((2.3 / 3 + 1.15) / 2, 1e-3), pytest.approx((2.3 / 4 + 1.15) / 2, 1e-3)]]
 
 

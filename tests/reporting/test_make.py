@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from mlp_study.reporting.drawing import cells_of, levels, map_axes
-from mlp_study.reporting.factors import factors_of, mechanisms_of
-from mlp_study.reporting.importance import decomposition
-from mlp_study.reporting.payload import reached
-from mlp_study.reporting.pictures import Picture, told_apart
-from mlp_study.reporting.reading import CURVE_METRICS, read_study
+from mlp_study.reporting.static_figures import Picture, estimates, map_axes, told_apart
+from mlp_study.reporting.axes import factors_of
+from mlp_study.reporting.failures import mechanisms_of
+from mlp_study.reporting.variance import decomposition
+from mlp_study.reporting.study import CURVE_METRICS, read_study
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.report import main

@@ -12,9 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from mlp_study.reporting.drawing import curve_table
-from mlp_study.reporting.payload import loss_end
-from mlp_study.reporting.reading import read_study
+from mlp_study.reporting.static_figures import curve_table
+from mlp_study.reporting.page_data import loss_end
+from mlp_study.reporting.study import read_study
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys

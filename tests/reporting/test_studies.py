@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlp_study.reporting.search import read_search
+from mlp_study.records.trials import read_search
 
 from mlp_study.report import main
 from mlp_study.reporting.make import make_report

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from mlp_study.training.results import Row
+from mlp_study.training.results import Metrics
 
 
 @dataclass
-class Frozen:
+class EndedMember:
     """A member that has ended: why, its numbers, and its last step, from 1: later ones do not count."""
 
     outcome: str
@@ -31,7 +32,13 @@ class Tally:
         self.correct_K = correct_K if self.correct_K is None else self.correct_K + correct_K
         self.seen += count
 
-    def rows(self, part: str) -> list[Row]:
+    def to(self, device: torch.device) -> Tally:
+        """The same sums on a device."""
+        if self.loss_K is None or self.correct_K is None:
+            return self
+        return Tally(self.loss_K.to(device), self.correct_K.to(device), self.seen)
+
+    def rows(self, part: str) -> list[Metrics]:
         """Each member's mean loss and accuracy."""
         if self.loss_K is None or self.correct_K is None:
             return []
