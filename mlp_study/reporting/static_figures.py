@@ -124,7 +124,10 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
         table, by = curve_table(study), "combination" if study.factors else None
         shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if by else ""
         title = "; ".join(filter(None, [shown + (f" of {', '.join(study.factors)}" if by else ""), kept(study)]))
-        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:], loss_end=loss_end(study))
+        yield (
+            "learning_curves",
+            learning_curves(table, by, title=title[:1].upper() + title[1:], loss_end=loss_end(study)),
+        )
     if len(study.factors) >= 2:
         rows, columns = map_axes(study)
         if max(len(rows.levels), len(columns.levels) * 2) <= MOST_LEVELS * 2:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlp_study.reporting.page_data import page_data
-from mlp_study.figures.curves import KEPT, carried_to
-from mlp_study.reporting.study import CURVE_METRICS, Study, carried_on, read_study
 
+from mlp_study.figures.curves import KEPT, carried_to
 from mlp_study.reporting.analysis import analysed
 from mlp_study.reporting.make import make_report
+from mlp_study.reporting.page_data import page_data
+from mlp_study.reporting.study import CURVE_METRICS, Study, carried_on, read_study
 from mlp_study.reproduction.drawing import draw_figures
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.runs import Done, cells_of
@@ -41,7 +41,7 @@ def test_the_last_measured_value_of_each_metric_is_kept():
     curves[0, 1, 2] = math.nan
     curves[1, :2, 0] = [3, math.inf]
     curves[2, :, 0] = range(6)
-    kept = carried_on(Study("sweep", [], rows=rows), curves)
+    kept = carried_on(Study("sweep", [], runs=rows), curves)
     assert kept[0, :, 0].tolist()[:5] == [3, 2, 1, 1, 1]
     assert math.isnan(kept[0, 5, 0])
     assert kept[0, 3:5, 2].tolist() == [4, 4]

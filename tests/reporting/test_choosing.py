@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.reporting.static_figures import curve_table
-from mlp_study.reporting.page_data import page_data
-from mlp_study.reporting.study import read_study
-
 from mlp_study.reporting.analysis import Analysis, analysed
 from mlp_study.reporting.make import make_report
+from mlp_study.reporting.page_data import page_data
+from mlp_study.reporting.static_figures import curve_table
+from mlp_study.reporting.study import read_study
 from tests.reporting.conftest import Browser
 from tests.reporting.synthetic import write_synthetic
 

@@ -12,9 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from mlp_study.reporting.static_figures import curve_table
-from mlp_study.reporting.page_data import loss_end
-from mlp_study.reporting.study import read_study
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -24,6 +21,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from mlp_study.figures import learning_curves
 from mlp_study.reporting.analysis import analysed
 from mlp_study.reporting.make import make_report
+from mlp_study.reporting.page_data import loss_end
+from mlp_study.reporting.static_figures import curve_table
+from mlp_study.reporting.study import read_study
 from tests.reporting.conftest import Browser
 from tests.reporting.synthetic import write_synthetic
 from tests.reporting.synthetic_search import write_search

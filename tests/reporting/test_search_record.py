@@ -7,10 +7,10 @@ import json
 import random
 
 import pytest
-from mlp_study.records.trials import pareto_front, read_search
-from mlp_study.reporting.answer import search_answer
 
 from mlp_study.errors import DataError
+from mlp_study.records.trials import pareto_front, read_search
+from mlp_study.reporting.answer import search_answer
 from mlp_study.reporting.make import make_report
 from tests.reporting.synthetic_search import write_search
 
@@ -90,4 +90,4 @@ def test_without_a_finished_trial_the_page_says_so(tmp_path):
     write_search(tmp_path)
     lines = (tmp_path / "trials.csv").read_text().splitlines()
     (tmp_path / "trials.csv").write_text("\n".join([lines[0], *(line for line in lines if ",fail," in line)]))
-    assert "none has a value" in make_report([tmp_path], figures=False).read_text()
+    assert "No trial of the search has a value." in make_report([tmp_path], figures=False).read_text()

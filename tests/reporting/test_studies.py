@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlp_study.records.trials import read_search
 
+from mlp_study.records.trials import read_search
 from mlp_study.report import main
 from mlp_study.reporting.make import make_report
 from tests.records.runs import WandbRecord, read_wandb
