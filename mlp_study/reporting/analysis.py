@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.reporting.axes import Axis, Combination, axis_of, factors_of, groups_of, label, measured
-from mlp_study.reporting.failures import METRIC, cures, failing, mechanisms_of
+from mlp_study.reporting.axes import EXPERIMENT, Axis, Combination, axis_of, factors_of, groups_of, label, measured
+from mlp_study.reporting.failures import METRIC, mechanisms_of
 from mlp_study.reporting.study import CURVE_METRICS, Study, carried_on, read_curves
 from mlp_study.reporting.variance import Share, decomposition
 from mlp_study.runtime.statistics import grouped, half_widths, mean_deviation
@@ -150,11 +150,21 @@ class Analysis:
 
     def failing(self) -> list[Combination]:
         """The combinations that the answer is about and of which most runs fail, the worst first."""
-        return failing(self.main, self.mechanisms, self.accuracy)
+        failed = {
+            group: sum(self.mechanisms[i] is not None for i in own) / len(own) for group, own in self.main.items()
+        }
+        found = [group for group, share in failed.items() if share > 0.5]
+        return sorted(found, key=lambda g: (-failed[g], -1.0 if math.isnan(self.accuracy[g]) else self.accuracy[g], g))
 
     def cures(self, group: Combination) -> dict[str, Combination]:
-        """What changing one factor alone makes ``group`` learn: the best such combination by factor, the best first."""
-        return cures(group, self.factors, self.main, self.mechanisms, self.accuracy)
+        """By factor the best change of it alone with which no run of ``group`` fails, the best factor first."""
+        found: dict[str, Combination] = {}
+        for other in sorted(self.main, key=lambda g: (-self.accuracy[g], g)):
+            changed = [key for key, old, new in zip(self.factors, group, other, strict=True) if old != new]
+            learns = math.isfinite(self.accuracy[other]) and not any(self.mechanisms[i] for i in self.main[other])
+            if len(changed) == 1 and changed[0] not in EXPERIMENT and learns:
+                found.setdefault(changed[0], other)
+        return found
 
     def mechanism_of(self, group: Combination) -> tuple[str, int]:
         """Why most of the failed runs of a combination failed, and how many of them."""

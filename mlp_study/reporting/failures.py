@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mlp_study.factors.losses import LOSSES
 from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE, VANISHED, vanishing
-from mlp_study.reporting.axes import EXPERIMENT, Combination, Members, Run, measured
+from mlp_study.reporting.axes import Members, Run, measured
 from mlp_study.runtime.statistics import mean_deviation
 
 METRIC, CHANCE = "test/accuracy", "test/chance"  # by which combinations are told apart; what one answer to all reaches
@@ -85,29 +85,3 @@ def worst_layer(run: Run, name: str) -> float:
     """The largest of a diagnostic's values over the layers, 0 if it was not measured."""
     own = [measured(run, key) for key in run if key == name or key.startswith(f"{name}_")]
     return max((value for value in own if not math.isnan(value)), default=0.0)
-
-
-def failing(
-    groups: Members, mechanisms: Sequence[str | None], accuracy: Mapping[Combination, float]
-) -> list[Combination]:
-    """The combinations of which most runs fail: those of which more do first, then by their accuracy."""
-    shares = {group: sum(mechanisms[i] is not None for i in own) / len(own) for group, own in groups.items()}
-    found = [group for group, share in shares.items() if share > 0.5]
-    return sorted(found, key=lambda g: (-shares[g], -1.0 if math.isnan(accuracy[g]) else accuracy[g], g))
-
-
-def cures(
-    group: Combination,
-    factors: Sequence[str],
-    groups: Members,
-    mechanisms: Sequence[str | None],
-    accuracy: Mapping[Combination, float],
-) -> dict[str, Combination]:
-    """Of each factor the best change of it alone that makes a combination learn: no run of it fails; the best first."""
-    found: dict[str, Combination] = {}
-    for other in sorted(groups, key=lambda g: (-accuracy[g], g)):
-        changed = [key for key, old, new in zip(factors, group, other, strict=True) if old != new]
-        learns = math.isfinite(accuracy[other]) and not any(mechanisms[i] for i in groups[other])
-        if len(changed) == 1 and changed[0] not in EXPERIMENT and learns:
-            found.setdefault(changed[0], other)
-    return found

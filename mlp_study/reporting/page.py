@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.reporting.analysis import in_words
-from mlp_study.reporting.answer import Answer, shown
+from mlp_study.reporting.answer import Answer, level, shown
+from mlp_study.reporting.axes import label
 from mlp_study.reporting.comparison import differing, folders_of, shared
 from mlp_study.reporting.failures import FAILED, LEARNT, MECHANISMS
 from mlp_study.reporting.static_figures import kept
@@ -22,11 +23,13 @@ from mlp_study.reporting.static_figures import kept
 if TYPE_CHECKING:
     from mlp_study.records.trials import SearchRecord
     from mlp_study.reporting.analysis import Analysis
+    from mlp_study.reporting.axes import Combination
     from mlp_study.reporting.static_figures import Picture
 
+CARDS = 6  # of combinations that fail
 LISTED = 200  # damaged or unfinished folders that are named
 SCRIPTS = ("page.keys.js", "page.charts.js", "page.map.js", "page.runs.js", "page.search.js", "page.js")
-OPEN = ("overview", "claims", "folders", "diagnosis", "trials", "curves")  # of the sections; others are folded
+FOLDED = ("units", "time", "generalisation", "phases", "factors", "runs", "result", "origin")  # sections at first
 
 Section = tuple[str, str, str]  # its key, its heading, its content
 
@@ -45,7 +48,6 @@ def page_of(
     """
     title = escape(study.study.title)
     notes = "".join(f'<p class="notice" role="note">{escape(line)}</p>' for line in notices)
-    sentences = f'<p class="answer">{escape(" ".join(told.sentences))}</p>' if told.sentences else ""
     filters = '<details id="filters"><summary>Filter</summary></details>' if len(study.runs) > 1 else ""
     plotly = plotly_js()
     scripts = [asset(name) for name in SCRIPTS]
@@ -55,8 +57,8 @@ def page_of(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><style>{asset("page.css")}</style></head><body>'
-        f'<header><h1>{title}</h1><p class="headline">{escape(_capital(told.headline))}</p>{sentences}{notes}</header>'
-        f"<main>{filters}{''.join(_section(study, *one) for one in _sections(study, data, pictures))}</main>"
+        f'<header><h1>{title}</h1><p class="headline">{escape(_capital(told.headline))}</p>{notes}</header>'
+        f"<main>{filters}{''.join(_section(study, *one) for one in _sections(study, told, data, pictures))}</main>"
         '<p id="spoken" class="unseen" role="status"></p>'
         f'<script type="application/json" id="data">{embedded(data)}</script>'
         f'<script type="text/plain" id="plotly">{compressed(plotly)}</script>'
@@ -66,9 +68,9 @@ def page_of(
 
 
 def _section(study: Analysis, key: str, heading: str, content: str) -> str:
-    opened = " open" if key in OPEN or len(study.runs) == 1 else ""
+    folded = key in FOLDED or (key == "curves" and len(study.runs) > 1)
     title = f'<summary><h2 id="{key}-h">{escape(heading)}</h2></summary>'
-    return f'<details class="section" id="{key}"{opened}>{title}<div>{content}</div></details>'
+    return f'<details class="section" id="{key}"{"" if folded else " open"}>{title}<div>{content}</div></details>'
 
 
 def _capital(text: str) -> str:
@@ -105,7 +107,7 @@ def plotly_js() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Picture]) -> Iterator[Section]:
+def _sections(study: Analysis, told: Answer, data: Mapping[str, Any], pictures: Sequence[Picture]) -> Iterator[Section]:
     """Each section that has something to show."""
     if study.study.kind == "comparison" and study.runs:
         yield "folders", "The folders", comparison_tables(study)
@@ -113,10 +115,10 @@ def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Pictu
         yield "claims", "Claims of the sources", claims_table(study.study.claims["claims"])
     if study.study.search:
         yield from _of_search(study.study.search)
-    if len(study.runs) == 1 and (found := diagnosis(study, data)):
-        yield "diagnosis", "Diagnosis", found
+    if len(study.runs) == 1:
+        yield "diagnosis", "Diagnosis", diagnosis(study, told, data)
     if len(study.runs) > 1:
-        yield from _of_many(study, data)
+        yield from _of_many(study, told, data)
     elif study.runs and data["curves"]["parts"]:
         yield "curves", "Learning curves", curves(study)
     if {"dead", "saturated"} & set(data["curves"]["parts"]):
@@ -126,8 +128,8 @@ def _sections(study: Analysis, data: Mapping[str, Any], pictures: Sequence[Pictu
         yield "confusion-matrix", "Confusion matrix", section("confusion-matrix").replace("COUNTS", counted)
     if data.get("histograms"):
         charts = "".join(f'<div id="histogram-{i}" class="chart"></div>' for i in range(len(data["histograms"])))
-        told = "What each hidden layer's activation receives, on up to 1,000 test images, after training."
-        yield "preactivations", "Pre-activations", _caption(told) + charts
+        text = "What each hidden layer's activation receives, on up to 1,000 test images, after training."
+        yield "preactivations", "Pre-activations", _caption(text) + charts
     if pictures:
         yield "pictures", "Figures", "".join(map(picture, pictures))
     if len(study.runs) == 1:
@@ -145,9 +147,12 @@ def _of_search(found: SearchRecord) -> Iterator[Section]:
         yield "pareto", "Pareto front", section("front").replace("COUNTS", counts)
 
 
-def _of_many(study: Analysis, data: Mapping[str, Any]) -> Iterator[Section]:
+def _of_many(study: Analysis, told: Answer, data: Mapping[str, Any]) -> Iterator[Section]:
     if study.axes and data["metrics"]:
         yield "overview", "Overview", section("overview")
+    if study.failing() and not study.study.search:
+        yield "fixes", "Fix it", fixes(study)
+    yield "answer", "The answer in full", f'<p class="answer">{escape(" ".join(told.sentences))}</p>'
     if data["curves"]["parts"]:
         yield "curves", "Learning curves", section("ticks") + curves(study)
     if data["times"] and study.factors:
@@ -241,12 +246,39 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> st
     return f"<div {about}><table>{top}<tbody>{body}</tbody></table></div>"
 
 
-def diagnosis(study: Analysis, data: Mapping[str, Any]) -> str:
+def fixes(study: Analysis) -> str:
+    """A card for each combination that fails: why, what was changed where it learns, and what that reached."""
+    found = study.failing()
+    more = f"{len(found) - CARDS} more combinations fail; the map and the table below have all."
+    cards = "".join(_card(study, group) for group in found[:CARDS])
+    return f'<div class="cards">{cards}</div>' + (_caption(more) if len(found) > CARDS else "")
+
+
+def _card(study: Analysis, group: Combination) -> str:
+    mechanism, count = study.mechanism_of(group)
+    mark, meaning = MECHANISMS[mechanism]
+    of = len(study.groups[group])
+    why = f"{_capital(mechanism)} in {count} of {of} run{'s' * (of != 1)}: {meaning}. {_capital(level(study, group))}."
+    changes = [
+        f"<code>{escape(f'{key}={other[study.factors.index(key)]}')}</code> reaches {study.accuracy[other]:.3f} here"
+        for key, other in list(study.cures(group).items())[:2]
+    ]
+    if changes:
+        told = f"Fix: {', or '.join(changes)}."
+    else:
+        folder = study.runs[study.groups[group][0]]["folder"]
+        command = f"<code>mlp-study diagnose run={escape(str(folder))}</code>"
+        told = f"No single change of it was run that learns. {command} says what would."
+    heading = escape(f"{mark} {label(study.factors, group)}")
+    return f'<div class="card"><h3>{heading}</h3><p>{escape(why)}</p><p>{told}</p></div>'
+
+
+def diagnosis(study: Analysis, told: Answer, data: Mapping[str, Any]) -> str:
     """What happened to a single run, in sentences."""
     why = study.mechanisms[0]
-    lines = [f"Why it fails: {why}: {MECHANISMS[why][1]}"] if why else []
-    lines += [str(line) for line in data.get("sentences", [])]
-    return _list(f"{_capital(line)}." for line in lines)
+    lines = [f"Why it fails: {why}: {MECHANISMS[why][1]}."] if why else []
+    lines += [f"{_capital(str(line))}." for line in data.get("sentences", [])]
+    return _list([*lines, *told.sentences])
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlp_study.reporting.axes import Run, is_number, levels_of, measured, text
 
@@ -66,11 +66,12 @@ def decomposition(runs: Sequence[Run], factors: Sequence[str], metric: str) -> l
     terms |= {(key,): own for key, own in coded.items()}
     for a, b in combinations(factors, 2):
         terms[a, b] = (coded[a][:, :, None] * coded[b][:, None, :]).reshape(len(y), -1)
-    explained = _Explained(terms, y)
     shares = []
     for term in filter(None, terms):
         others = [other for other in terms if not set(term) <= set(other)]
-        (more, own), (less, before) = explained.by([*others, term]), explained.by(others)
+        without = np.concatenate([terms[other] for other in others], axis=1)
+        less, before = _explained(without, y)
+        more, own = _explained(np.concatenate([without, terms[term]], axis=1), y)
         gained, freedom = max(0.0, more - less), own - before
         if freedom:
             p = float(f.sf(gained / freedom / noise, freedom, spare)) if spare else math.nan
@@ -105,28 +106,14 @@ def _indicators(runs: Sequence[Run], key: str) -> np.ndarray:
     return np.eye(int(codes.max()) + 1)[codes]
 
 
-class _Explained:
-    """What sets of terms explain, from one matrix of cross products."""
+def _explained(design: np.ndarray, y: np.ndarray) -> tuple[float, int]:
+    """The sum of squares that indicators explain, and its degrees of freedom: their rank.
 
-    def __init__(self, terms: dict[tuple[str, ...], Any], y: np.ndarray) -> None:
-        import numpy as np
+    Those of an interaction contain those of its factors, so the system is solved in the range that they span.
+    """
+    import numpy as np
 
-        design = np.concatenate(list(terms.values()), axis=1)
-        self.gram, self.projected = design.T @ design, design.T @ y
-        ends = np.cumsum([own.shape[1] for own in terms.values()])
-        self.columns = {
-            term: np.arange(end - own.shape[1], end) for (term, own), end in zip(terms.items(), ends, strict=True)
-        }
-
-    def by(self, terms: Sequence[tuple[str, ...]]) -> tuple[float, int]:
-        """The sum of squares, and the degrees of freedom: the rank of these terms' indicators.
-
-        Those of an interaction contain those of its factors, so the system is solved in the range that they span.
-        """
-        import numpy as np
-
-        chosen = np.concatenate([self.columns[term] for term in terms])
-        values, vectors = np.linalg.eigh(self.gram[np.ix_(chosen, chosen)])
-        along = vectors.T @ self.projected[chosen]
-        kept = values > 1e-10 * values[-1]
-        return float((along[kept] ** 2 / values[kept]).sum()), int(kept.sum())
+    values, vectors = np.linalg.eigh(design.T @ design)
+    along = vectors.T @ (design.T @ y)
+    kept = values > 1e-10 * values[-1]
+    return float((along[kept] ** 2 / values[kept]).sum()), int(kept.sum())

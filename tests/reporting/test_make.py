@@ -29,8 +29,8 @@ from tests.reporting.synthetic import write_synthetic
 
 def answer_of(page: Path) -> str:
     """The headline and the sentences."""
-    head = page.read_text().split('<p class="headline">')[1].split("</header>")[0]
-    return html.unescape(re.sub(r"</p>.*?(<p class=.answer.>|$)", " ", head, count=1).split("</p>")[0]).strip()
+    found = re.findall(r'<p class="(?:headline|answer)">(.*?)</p>', page.read_text())
+    return html.unescape(" ".join(found))
 
 
 def test_an_empty_folder_is_one_line(tmp_path):
