@@ -159,9 +159,10 @@ class Analysis:
     def cures(self, group: Combination) -> dict[str, Combination]:
         """By factor the best change of it alone with which no run of ``group`` fails, the best factor first."""
         found: dict[str, Combination] = {}
-        for other in sorted(self.main, key=lambda g: (-self.accuracy[g], g)):
+        known = [g for g in self.main if math.isfinite(self.accuracy[g])]
+        for other in sorted(known, key=lambda g: (-self.accuracy[g], g)):
             changed = [key for key, old, new in zip(self.factors, group, other, strict=True) if old != new]
-            learns = math.isfinite(self.accuracy[other]) and not any(self.mechanisms[i] for i in self.main[other])
+            learns = not any(self.mechanisms[i] for i in self.main[other])
             if len(changed) == 1 and changed[0] not in EXPERIMENT and learns:
                 found.setdefault(changed[0], other)
         return found

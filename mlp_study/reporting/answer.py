@@ -15,6 +15,7 @@ from mlp_study.reporting.comparison import comparison_answer
 from mlp_study.reporting.failures import FAILED, METRIC
 from mlp_study.reporting.variance import Share
 
+ALIKE = 1e-9  # a deviation of accuracies that are the same
 CHANCE = 0.05  # a share or a difference that chance alone makes as large more often is not named
 PARTLY = "holds in some cases only"  # the table of claims says in which
 MOST_SHARED = 3  # combinations of one accuracy that are named
@@ -67,7 +68,8 @@ def _headline(study: Analysis) -> str:
     """What fails and what would make it learn; of runs that all learn the best."""
     found = study.failing()
     if not found:
-        return f"{_fails_none(study)}; {_best(study)}."
+        told = _fails_none(study)
+        return f"{told[:1].upper()}{told[1:]}; {_best(study)}."
     several = f"{len(found)} of {len(study.main)} combinations fail; the worst, " if len(found) > 1 else ""
     named = f"{several}{label(study.factors, found[0])}, " if several else f"{label(study.factors, found[0])} fails: "
     accuracy = study.accuracy[found[0]]
@@ -80,7 +82,7 @@ def _headline(study: Analysis) -> str:
 def _fails_none(study: Analysis) -> str:
     """How many runs fail where no combination does."""
     failed = sum(study.mechanisms[i] is not None for own in study.main.values() for i in own)
-    return f"{_count(failed, 'run')} fail{'s' * (failed == 1)}" if failed else "No run fails"
+    return f"{_count(failed, 'run')} fail{'s' * (failed == 1)}" if failed else "no run fails"
 
 
 def _of_many(study: Analysis) -> Iterator[str]:
@@ -95,7 +97,8 @@ def _of_many(study: Analysis) -> Iterator[str]:
         yield from _importance(study.shares.get(METRIC, []))
     yield f"{_failures(study)}."
     if not study.study.search:
-        yield f"{_best(study)}."
+        told = _best(study)
+        yield f"{told[:1].upper()}{told[1:]}."
         yield from _chance(study)
 
 
@@ -146,15 +149,15 @@ def _best(study: Analysis) -> str:
     """The best combination; those whose accuracy reads the same share it."""
     known = {group: study.accuracy[group] for group in study.main if not math.isnan(study.accuracy[group])}
     if not known:
-        return "No test accuracy is recorded"
+        return "no test accuracy is recorded"
     top = max(known, key=lambda group: known[group])
     alike = [group for group, mean in known.items() if f"{mean:.3f}" == f"{known[top]:.3f}"]
     if len(alike) == 1:
-        return f"Best is {label(study.factors, top)} with {level(study, top)}"
+        return f"best is {label(study.factors, top)} with {level(study, top)}"
     names = [label(study.factors, group) for group in alike[:MOST_SHARED]]
     if len(alike) > MOST_SHARED:
         names.append(f"{len(alike) - MOST_SHARED} more")
-    return f"{', '.join(names[:-1])} and {names[-1]} share the best, accuracy {known[top]:.3f}"
+    return f"best, with accuracy {known[top]:.3f} each, are {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _chance(study: Analysis) -> Iterator[str]:
@@ -166,7 +169,7 @@ def _chance(study: Analysis) -> Iterator[str]:
         return
     found = study.summaries.get(METRIC)
     places = {group: g for g, group in enumerate(study.groups)}
-    several = [] if found is None else [g for group in study.main if found.deviation[g := places[group]] > 0]
+    several = [] if found is None else [g for group in study.main if found.deviation[g := places[group]] > ALIKE]
     if not found or not several:
         return
     top = max(several, key=lambda g: found.mean[g])

@@ -57,7 +57,7 @@ def page_of(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><style>{asset("page.css")}</style></head><body>'
-        f'<header><h1>{title}</h1><p class="headline">{escape(_capital(told.headline))}</p>{notes}</header>'
+        f'<header><h1>{title}</h1><p class="headline">{escape(told.headline)}</p>{notes}</header>'
         f"<main>{filters}{''.join(_section(study, *one) for one in _sections(study, told, data, pictures))}</main>"
         '<p id="spoken" class="unseen" role="status"></p>'
         f'<script type="application/json" id="data">{embedded(data)}</script>'

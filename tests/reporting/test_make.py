@@ -105,7 +105,7 @@ def test_a_comparison_says_what_each_folder_has_and_how_they_differ(tmp_path):
     a = write_synthetic(tmp_path / "a", 40)
     b = write_synthetic(tmp_path / "b", 20, seeds=1, overrides=("model.widths=[30]", "trainer.max_epochs=9"))
     answer = answer_of(make_report([a, b], tmp_path / "both", figures=False))
-    assert answer.startswith("A: best accuracy 0.94")
+    assert answer.startswith("a: best accuracy 0.94")
     assert "; b: best accuracy 0.9" in answer
     assert "a: 40 runs on digits, 4 fail. b: 20 runs on digits, 2 fail. They differ" in answer
     assert "They differ in model.widths ([7,5] against [30]), trainer.max_epochs (3 against 9)." in answer

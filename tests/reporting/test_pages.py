@@ -200,9 +200,7 @@ def test_page_and_png_draw_the_same_axes_and_bands(browser: Browser, tmp_path: P
             table.writeheader()
             table.writerows(lines)
     study = analysed(read_study([tmp_path]))
-    figure = learning_curves(
-        curve_table(study), "combination", loss_end=loss_end(study.curves, [*study.groups.values()])
-    )
+    figure = learning_curves(curve_table(study), "combination", loss_end=loss_end(study))
     browser.open(make_report([tmp_path], figures=False))
     left_out = 0
     for axes, chart in zip(figure.axes, ("curves-loss", "curves-accuracy"), strict=True):
