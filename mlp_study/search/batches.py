@@ -16,8 +16,8 @@ from mlp_study.records import tracking
 from mlp_study.records.runs_table import read_run
 from mlp_study.search.objective import Objective
 from mlp_study.search.pruning import InFlight, Pruning
-from mlp_study.sweep.composer import Composer
-from mlp_study.sweep.executor import Executor, Keeping, in_words
+from mlp_study.sweep.executor import Executor, SavePolicy, in_words
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.launch import MODELS_UP_TO, Launch
 from mlp_study.sweep.plan import Population, make_plan
@@ -66,7 +66,7 @@ class Populations:
         self.store = Store(sweep_folder(master))
         self.table = SweepTable(self.store.folder)
         self.name = self.launch.name(self.store.folder)
-        self.keeping = Keeping(None, self.name, "models" if runs <= MODELS_UP_TO else "best")
+        self.policy = SavePolicy(None, self.name, "models" if runs <= MODELS_UP_TO else "best")
 
     def config(self, overrides: Sequence[str]) -> RunConfig:
         """A trial's config.
@@ -85,7 +85,7 @@ class Populations:
         """
         self.store.open(None)
         write_multirun(self.master, self.store.folder)
-        self.keeping.hydra_files = HydraFiles(self.composer.full(sample))
+        self.policy.hydra_files = HydraFiles(self.composer.full(sample))
         self.table.refresh()
         with self.launch.logged(self.store.folder), contextlib.closing(self.store):
             try:
@@ -128,7 +128,7 @@ class Populations:
         numbers = {run_id: number for run_id, (_, number) in jobs.items()}
         prunes = self.objective is not None and repeat is None
         callbacks = [Pruning(trials, self.objective)] if prunes and self.objective is not None else []
-        executor = Executor(self.store, self.keeping, callbacks)
+        executor = Executor(self.store, self.policy, callbacks)
         executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
         self.table.refresh()
         if self.objective is not None and repeat is not None:

@@ -26,7 +26,7 @@ from mlp_study.search.batches import sets_seed
 from mlp_study.search.figures import draw, value_at
 from mlp_study.search.objective import Objective
 from mlp_study.search.space import text
-from mlp_study.sweep.summary import aligned
+from mlp_study.sweep.printing import aligned
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.runtime.processes import identity, started
 from mlp_study.search.storage import BEAT, Place
-from mlp_study.sweep.claims import Claims, identity, started
+from mlp_study.sweep.locks import Locks
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -26,7 +27,7 @@ class Workers:
     def __init__(self, place: Place, storage: Any, study_id: int) -> None:
         self._storage = getattr(storage, "_backend", storage)
         self._study_id = study_id
-        self._claims = None if place.claims is None else Claims(place.claims)
+        self._claims = None if place.claims is None else Locks(place.claims)
         self._mine: dict[int, int] = {}
         self._closed = threading.Event()
         self._beat: threading.Thread | None = None
@@ -36,8 +37,7 @@ class Workers:
         taken = {trial.number: trial._trial_id for trial in trials}
         self._mine |= taken
         if self._claims is not None:
-            with self._claims.locked():
-                self._claims.take([str(number) for number in self._mine])
+            self._claims.take([str(number) for number in self._mine])
             return
         for trial_id in taken.values():
             self._storage.record_heartbeat(trial_id)  # first: with a name but no heartbeat it would never be stale
@@ -52,8 +52,7 @@ class Workers:
         for number in done:
             self._mine.pop(number, None)
         if self._claims is not None:
-            with self._claims.locked():
-                self._claims.give_back([str(number) for number in done])
+            self._claims.give_back([str(number) for number in done])
 
     def orphans(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those running trials whose process is dead."""
@@ -61,8 +60,7 @@ class Workers:
         if not others:
             return []
         if self._claims is not None:
-            with self._claims.locked():
-                alive = self._claims.others()
+            alive = self._claims.others()
             return [trial for trial in others if str(trial.number) not in alive]
         stale = set(self._storage._get_stale_trial_ids(self._study_id))
         return [trial for trial in others if trial._trial_id in stale or _dead(trial.user_attrs.get(WORKER, {}))]
