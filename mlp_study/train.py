@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before the imports that take time
 from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.overrides import SEARCH_PATH
 from mlp_study.errors import ConfigError, DataError, Interrupted
-from mlp_study.runtime.startup import uncollected
+from mlp_study.runtime.startup import import_lightning
 from mlp_study.sweep.sweep import trains_runs
 
 if TYPE_CHECKING:
@@ -69,27 +69,20 @@ def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
     Raises:
         StudyError: the data cannot be read, or the folder not be written.
     """
+    import_lightning()
+    from mlp_study.data.images import load
     from mlp_study.figures.run import RunFigures
-    from mlp_study.records import tracking
-
-    whole = config.save in ("auto", "all")
-    tracking.prepare(config, single=True)  # these two start processes that import while this one does
-    if whole:
-        RunFigures.prepare()
-
-    with uncollected():
-        from mlp_study.data.images import load
-        from mlp_study.records.recorded import train_recorded
-        from mlp_study.records.recorder import Recorder
-        from mlp_study.records.summary import print_summary
-        from mlp_study.training.progress import progress_callbacks
+    from mlp_study.records.recorder import Recorder
+    from mlp_study.records.run_summary import print_summary
+    from mlp_study.records.train_and_record import train_and_record
+    from mlp_study.training.progress import progress_callbacks
 
     images = load(config.data.name, config.data_root, **config.data.options)
     validation = "test" if config.data.validation == "test" else "validation"
-    draw = RunFigures(images, validation) if whole else None
+    draw = RunFigures(images, validation) if config.save in ("auto", "all") else None
     recorder = Recorder([folder], overrides=[overrides], draw=draw)
     with _resumable(folder):
-        [result] = train_recorded(
+        [result] = train_and_record(
             [config],
             recorder,
             folder / "checkpoint.safetensors",

@@ -26,7 +26,7 @@ print(json.dumps([name for name in {names!r} if name in sys.modules]))
 COMPILE = """
 from mlp_study.runtime.startup import Process
 Process.of_a_command = True
-from mlp_study.runtime.lightning import LightningModule
+from lightning.pytorch import LightningModule
 import sys
 assert "torch._dynamo" not in sys.modules, "left out"
 import torch, torch._dynamo
@@ -55,7 +55,7 @@ def refusing():
         del sys.modules["torch._dynamo"]
 
 imports._standing_in = refusing
-from mlp_study.runtime.lightning import Trainer
+from lightning.pytorch import Trainer
 assert Trainer.__module__.startswith("lightning.pytorch")
 assert "torch._dynamo" in sys.modules, "imported whole"
 """

@@ -18,7 +18,7 @@ import yaml
 
 from mlp_study.config.schema import GROUPS
 from mlp_study.errors import StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.reporting.make import PAGE, report_at_end
 from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS, read_search
 from mlp_study.runtime.files import file_lock, write_file
@@ -215,14 +215,14 @@ class Outcome:
             return
         config = here.config(best.user_attrs.get("overrides", []))
         about = {"trials": len(rows), "space": self.search.space.described(), "sweep_dir": str(self.folder)}
-        run = tracking.open_sweep(self.folder, config, here.name, about)
+        run = wandb_run.open_sweep(self.folder, config, here.name, about)
         columns = list(dict.fromkeys(name for row in rows for name in row))
         run.table("trials", columns, [[finite(row.get(column)) for column in columns] for row in rows])
         values = {f"best/{o.metric}": v for o, v in zip(self.objectives, best.values, strict=True)}
         run.summary({**values, **{f"best/{k}": v for k, v in best.params.items()}, "best/trial": best.number})
         run.images(images)
         run.finish()
-        tracking.wait()
+        wandb_run.wait()
 
 
 def importance(study: Any, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:

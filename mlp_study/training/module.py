@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from mlp_study.errors import ConfigError
 from mlp_study.factors.factored import Gradient, cleared, summed
 from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
-from mlp_study.runtime.lightning import LightningModule
 from mlp_study.runtime.randomness import derived_seed, from_image
 from mlp_study.training.account import Frozen, Tally
 from mlp_study.training.checkpoint import read_checkpoint

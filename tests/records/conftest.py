@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.records import tracking
-
 
 def leave_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """An environment without W&B's credentials and settings."""

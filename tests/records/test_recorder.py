@@ -196,7 +196,7 @@ def test_wandb_failing_leaves_the_local_record_whole(tmp_path, own_tracker, capl
 TRAINING = """
 import sys, time
 from pathlib import Path
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.records.recorder import Recorder
 from tests.records.runs import config_of, row_of_epoch
 folder = Path(sys.argv[1])

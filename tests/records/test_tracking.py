@@ -12,18 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
-
-from mlp_study.records import tracking
 from mlp_study.records.wandb_process import LEAN
+
+from mlp_study.records import wandb_run
 from tests.records.runs import config_of, read_wandb, row_of_epoch
 from tests.records.server import Server
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
-def track(folder: Path, *overrides: str, epochs: int = 3, **options: bool) -> tracking.TrackedRun:
+def track(folder: Path, *overrides: str, epochs: int = 3, **options: bool) -> wandb_run.WandbRun:
     """Open a run and log some epochs."""
-    run = tracking.open_run(folder, config_of("wandb.mode=offline", *overrides), **options)
+    run = wandb_run.open_run(folder, config_of("wandb.mode=offline", *overrides), **options)
     for epoch in range(1, epochs + 1):
         run.log([{"step": 10 * epoch, "train/step_loss": 1 / epoch}, row_of_epoch(epoch)])
     return run
@@ -53,7 +53,7 @@ def test_an_offline_run_can_be_read_back(tmp_path, tracker, caplog):
     run.summary({"outcome": "diverged", "test/loss": float("nan"), "test/accuracy": 0.5})
     run.images({"curves": picture})
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     [found] = read_wandb(tmp_path)
     assert (found.run.run_id, found.run.project, found.run.run_group) == (run.id, "p", "g")
     assert list(found.run.tags) == ["a", "b"]
@@ -77,7 +77,7 @@ def test_open_runs_do_not_write_down_each_others_steps(tmp_path, tracker):
     runs = [track(tmp_path / str(number)) for number in range(3)]
     for run in runs:
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
     logs = list(tmp_path.glob("*/wandb/*/logs/debug.log"))
     assert len(logs) == 3
     assert [path.read_text() for path in logs] == [""] * 3
@@ -87,7 +87,7 @@ def test_open_runs_do_not_write_down_each_others_steps(tmp_path, tracker):
 def test_wandbs_own_reader_reads_it_too(tmp_path, tracker):
     run = track(tmp_path)
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     [folder] = (tmp_path / "wandb").glob("offline-run-*")
     command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -97,7 +97,7 @@ def test_wandbs_own_reader_reads_it_too(tmp_path, tracker):
 def test_auto_without_a_login_is_offline_and_silent(tmp_path, tracker, caplog, capfd):
     run = track(tmp_path, "wandb.mode=auto")
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     [found] = read_wandb(tmp_path)
     assert len(found.rows) == 6
     assert run.url is None
@@ -109,7 +109,7 @@ def test_online_without_a_login_says_so_and_records_offline(tmp_path, own_tracke
     runs = [track(tmp_path / name, "wandb.mode=online") for name in ("a", "b")]
     for run in runs:
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert [len(read_wandb(tmp_path / name)) for name in ("a", "b")] == [1, 1]
     [warning] = warnings_in(caplog)
     assert "nobody is logged in" in warning
@@ -124,7 +124,7 @@ def test_a_server_out_of_reach_costs_the_run_nothing(tmp_path, own_tracker, capl
     run = track(tmp_path, "wandb.mode=auto")
     run.finish()
     os.kill(own_tracker.pid(), signal.SIGCONT)
-    tracking.wait()
+    wandb_run.wait()
     [found] = read_wandb(tmp_path)
     assert (len(found.rows), found.exit_code) == (6, 0)
     assert "recording offline" in "".join(warnings_in(caplog))
@@ -145,7 +145,7 @@ def test_a_logged_in_run_is_online(tmp_path, server, caplog):
     run = track(tmp_path, "wandb.mode=auto", "activation=tanh")
     run.summary({"outcome": "completed"})
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert run.where == run.url == f"{server.url}/u/mlp_study/runs/{run.id}"
     assert [json.loads(row)["epoch"] for row in server.lines["wandb-history.jsonl"] if "val/loss" in row] == [1, 2, 3]
     assert json.loads(server.lines["wandb-summary.json"][-1])["outcome"] == "completed"
@@ -163,7 +163,7 @@ def test_a_server_that_dies_is_waited_for_once_and_costs_no_row(tmp_path, server
     for run in runs:
         run.log([row_of_epoch(4)])
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert time.monotonic() - began < 2.7 * LEAN["finish_timeout"], "each of the three has waited"
     assert len(warnings_in(caplog)) == 1
     assert [len(read_wandb(tmp_path / str(number))[0].rows) for number in range(3)] == [7, 7, 7]
@@ -178,7 +178,7 @@ def test_no_file_and_no_log_has_the_key(tmp_path, own_tracker, caplog, monkeypat
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     run = track(tmp_path)
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert len(read_wandb(tmp_path)) == 1
     assert files_with(KEY, tmp_path) == []
     assert KEY not in caplog.text
@@ -187,7 +187,7 @@ def test_no_file_and_no_log_has_the_key(tmp_path, own_tracker, caplog, monkeypat
 def test_disabled_starts_nothing(tmp_path, own_tracker, monkeypatch):
     run = track(tmp_path, "wandb.mode=disabled")
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert (run.id, run.where, own_tracker.pid()) == (None, None, None)
     assert not (tmp_path / "wandb").exists()
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -198,7 +198,7 @@ def test_a_held_run_is_written_when_it_ends(tmp_path, own_tracker):
     run = track(tmp_path, held=True)
     assert own_tracker.pid() is None
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert len(read_wandb(tmp_path)[0].rows) == 6
 
 
@@ -207,7 +207,7 @@ def test_the_same_folder_goes_on_in_the_same_run(tmp_path, tracker):
     for folder in ("a", "a", "b"):
         runs.append(track(tmp_path / folder))
         runs[-1].finish()
-        tracking.wait()
+        wandb_run.wait()
     assert runs[0].id == runs[1].id != runs[2].id
     assert [found.run.run_id for found in read_wandb(tmp_path / "a")] == [runs[0].id] * 2
 
@@ -218,12 +218,12 @@ def test_a_killed_companion_is_reported_once_and_the_next_run_has_a_new_one(tmp_
     for run in runs:
         run.log([row_of_epoch(4)])
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert [run.id for run in runs] == [None] * 3
     assert len(warnings_in(caplog)) == 1
     after = track(tmp_path / "after")
     after.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert len(read_wandb(tmp_path / "after")[0].rows) == 6
 
 
@@ -236,13 +236,13 @@ def test_a_killed_service_is_reported_once_and_the_next_run_has_a_new_one(tmp_pa
     for epoch in range(4, 9):
         run.log([row_of_epoch(epoch)])
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert run.failed
     assert len(warnings_in(caplog)) == 1
     wait_until(lambda: own_tracker.pid() is None)
     after = track(tmp_path / "after")
     after.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert len(read_wandb(tmp_path / "after")[0].rows) == 6
 
 
@@ -252,7 +252,7 @@ def test_what_wandb_refuses_is_reported_and_the_others_are_recorded(tmp_path, tr
     bad, good = track(tmp_path / "bad"), track(tmp_path / "good")
     for run in (bad, good):
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert (bad.failed, good.failed) == (True, False)
     assert len(warnings_in(caplog)) == 1
     assert len(read_wandb(tmp_path / "good")[0].rows) == 6
@@ -266,7 +266,7 @@ def test_a_wandb_that_cannot_be_imported_is_reported_once(tmp_path, own_tracker,
     runs = [track(tmp_path / str(number)) for number in range(5)]
     for run in runs:
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert all(run.failed for run in runs)
     assert len([line for line in warnings_in(caplog) if "broken installation" in line]) == 1
 
@@ -309,7 +309,7 @@ def test_a_forked_process_has_its_own(tmp_path, tracker):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert tracker.pid() == mine
     run.finish()
-    tracking.wait()
+    wandb_run.wait()
     assert len(read_wandb(tmp_path)[0].rows) == 6
 
 

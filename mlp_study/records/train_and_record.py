@@ -12,16 +12,17 @@ from mlp_study.runtime.files import make_folder
 from mlp_study.training.population import train_population
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
     from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
     from mlp_study.records.recorder import Recorder
-    from mlp_study.runtime.lightning import Callback
     from mlp_study.training.results import MemberResult
 
 log = logging.getLogger(__name__)
 
 
-def train_recorded(
+def train_and_record(
     configs: Sequence[RunConfig],
     recorder: Recorder,
     checkpoint: Path,
