@@ -18,7 +18,7 @@ from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.overrides import SEARCH_PATH
 from mlp_study.errors import ConfigError, DataError, Interrupted
 from mlp_study.runtime.startup import import_lightning
-from mlp_study.sweep.sweep import trains_runs
+from mlp_study.sweep.tasks import Page, trains_runs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 PURPOSE = "Train a multilayer perceptron, record the run and say how it ended."
 
 
-@trains_runs
+def page_of(folder: Path, again: bool) -> Page | None:
+    """The report of a sweep that has ended; one that is there already is kept unless it is asked for ``again``."""
+    from mlp_study.reporting.make import PAGE, report_at_end
+
+    return report_at_end(folder) if again or not (folder / PAGE).exists() else None
+
+
+@trains_runs(page_of)
 def run(composed: DictConfig) -> float:
     """One run from its composed config; returns the validation accuracy."""
     from hydra.core.hydra_config import HydraConfig

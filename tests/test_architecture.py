@@ -97,7 +97,7 @@ def test_imports_go_down_only():
 @pytest.mark.parametrize(
     ("module", "code", "found"),
     [
-        ("mlp_study.data.images", "from mlp_study.training.results import Row", "mlp_study.training.results"),
+        ("mlp_study.data.images", "from mlp_study.training.results import Metrics", "mlp_study.training.results"),
         ("mlp_study.data.images", "def load():\n    import mlp_study.sweep.plan", "mlp_study.sweep.plan"),
         ("mlp_study.data.images", "if True:\n    from mlp_study.model import population", "mlp_study.model.population"),
         ("mlp_study.model.population", "from ..train import run", "mlp_study.train"),
@@ -134,7 +134,7 @@ def test_an_import_that_goes_up_is_found(module, code, found):
     ("module", "code"),
     [
         ("mlp_study.train", "from mlp_study import diagnose\nfrom mlp_study.sweep.plan import plan"),
-        ("mlp_study.training.module", "from .results import Row\nfrom mlp_study import __version__"),
+        ("mlp_study.training.module", "from .results import Metrics\nfrom mlp_study import __version__"),
         (
             "mlp_study.factors.losses",
             "from mlp_study.factors.table import Table\nfrom mlp_study.errors import ConfigError",

@@ -10,7 +10,7 @@ from mlp_study.config.schema import Choice
 from mlp_study.diagnosis.layers import layers_of
 from mlp_study.diagnosis.network import UserMLP
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import multiplied_out
+from mlp_study.factors.lazy_gradient import multiplied_out
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
 from mlp_study.model.backprop import Backprop

@@ -19,7 +19,7 @@ from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.feed import Feed
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import assembled, lockstep_order, shape_key
-from mlp_study.training.results import Listener, MemberResult, Row
+from mlp_study.training.results import Listener, MemberResult, Metrics
 from tests.small_runs import as_on_a_gpu, column, config, numbers, tiny_images, trained
 
 
@@ -56,8 +56,8 @@ def test_of_a_grid_in_one_population_few_runs_of_equal_choices_are_left():
     grid = itertools.product(("relu", "sigmoid", "tanh"), ("sgd", "momentum", "adam"), range(4))
     module = module_of(*(config(f"activation={a}", f"optimizer={o}", f"seed={seed}") for a, o, seed in grid))
     assert module.feed.per_stream == [9] * 4  # members that share their minibatches stay together
-    assert len(module.updates.slices) == 4 * 2 + 1  # three a stream, of which neighbouring streams share one
-    assert len(module.mlp.slices) == 4 * 6 + 1
+    assert len(module.updates.groups) == 4 * 2 + 1  # three a stream, of which neighbouring streams share one
+    assert len(module.mlp.activation_groups) == 4 * 6 + 1
 
 
 NORMALIZED = (("batch", False), ("layer", False), ("batch", True))
@@ -149,7 +149,7 @@ def test_on_a_gpu_equal_rules_stand_together_and_each_member_has_its_images(monk
     grid = itertools.product(("relu", "tanh"), ("sgd", "adam"), ("unit", "robust"), range(3))
     configs = [config(f"activation={a}", f"optimizer={o}", f"data.scale={s}", f"seed={k}") for a, o, s, k in grid]
     module, _ = assembled(configs, tiny_images())
-    assert (len(module.updates.slices), len(module.mlp.slices)) == (2, 3)
+    assert (len(module.updates.groups), len(module.mlp.activation_groups)) == (2, 3)
     assert module.mlp.fed is None, "none share their images"
     module.feed.to("cpu")
     block = next(iter(module.feed.train_blocks(1)))
@@ -219,18 +219,18 @@ class Heard(Listener):
     """Everything that a listener hears."""
 
     def __init__(self) -> None:
-        self.steps: dict[int, list[Row]] = {}
-        self.epochs: dict[int, list[Row]] = {}
+        self.steps: dict[int, list[Metrics]] = {}
+        self.epochs: dict[int, list[Metrics]] = {}
         self.results: dict[int, MemberResult] = {}
         self.configs: Sequence[RunConfig] = ()
 
     def started(self, configs: Sequence[RunConfig]) -> None:
         self.configs = configs
 
-    def steps_logged(self, k: int, rows: list[Row]) -> None:
+    def steps_logged(self, k: int, rows: list[Metrics]) -> None:
         self.steps.setdefault(k, []).extend(rows)
 
-    def epoch_ended(self, k: int, row: Row) -> None:
+    def epoch_ended(self, k: int, row: Metrics) -> None:
         self.epochs.setdefault(k, []).append(row)
 
     def finished(self, k: int, result: MemberResult) -> None:

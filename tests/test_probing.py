@@ -128,7 +128,7 @@ def test_adaptive_optimizers_are_judged_by_what_they_have_gathered():
             expected = {"adam": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}[name]
             gathered = state[expected] / (1 - 0.999**5) if name == "adam" else state[expected]
             torch.testing.assert_close(square[place], gathered, rtol=1e-4, atol=1e-6)
-    module.set_aside(names.index("adam"), "early_stopped")
+    module.end_member(names.index("adam"), "early_stopped")
     kept = probing._kept_squares(module, module.whole())
     assert bool(kept[0][names.index("adam")].isnan().all())
     torch.testing.assert_close(kept[0][names.index("adagrad")], squares[0][names.index("adagrad")])

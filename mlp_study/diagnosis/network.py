@@ -19,7 +19,7 @@ from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.normalizers import AffineTransform
 from mlp_study.factors.table import Option
-from mlp_study.model.member_groups import Slice
+from mlp_study.model.member_groups import MemberGroup
 from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.verdict import Glimpse
 from mlp_study.runtime.randomness import generator
@@ -73,10 +73,10 @@ class UserMLP(PopulationMLP):
         """See PopulationMLP: of the same layers."""
         return UserMLP(configs, per_stream, self.layers)
 
-    def slices_in(self, layer: int) -> list[Slice]:
+    def groups_in(self, layer: int) -> list[MemberGroup]:
         """See PopulationMLP: here the same for all members, but another one in each layer."""
         choice = self.layers.activations[layer]
-        return [Slice(0, self.K, choice.name, ACTIVATIONS[choice.name], dict(choice.options))]
+        return [MemberGroup(0, self.K, choice.name, ACTIVATIONS[choice.name], dict(choice.options))]
 
     def has_bias(self, layer: int) -> bool:
         """Whether the user's layer has biases; those that are not there stay at zero."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlp_study.factors.factored import FactoredGradient, Gradient
-from mlp_study.model.member_groups import joined, parts_of
+from mlp_study.factors.lazy_gradient import Gradient, LazyGradient
+from mlp_study.model.member_groups import joined, split_by_group
 from mlp_study.model.population import PopulationMLP
 
 
@@ -32,8 +32,8 @@ class Backprop:
         self._all_weights = list(mlp.weights)  # a ParameterList is slow to ask, and each step asks
         self._beside = list(mlp.parameters())[2 * len(mlp.weights) :]
         self._has_bias = [mlp.has_bias(layer) for layer in range(len(mlp.weights))]
-        self._slices = [mlp.slices_in(layer) for layer in range(mlp.hidden)]
-        formulas = all(s.entry.slope is not None for slices in self._slices for s in slices)
+        self._groups = [mlp.groups_in(layer) for layer in range(mlp.hidden)]
+        formulas = all(s.entry.slope is not None for groups in self._groups for s in groups)
         self._plain = formulas and not mlp.drops and not self._beside
         self._inputs: list[Tensor] = []  # of each product
         self._weights: list[Tensor] = []  # in the products' precision
@@ -57,7 +57,7 @@ class Backprop:
     def _between(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         if self._plain:
             ends: list[tuple[Tensor, Tensor]] = []
-            for s, z_mOB in zip(self._slices[layer], parts_of(self._slices[layer], z_KOB), strict=True):
+            for s, z_mOB in zip(self._groups[layer], split_by_group(self._groups[layer], z_KOB), strict=True):
                 ends.append((z_mOB, s.entry.function(z_mOB, **s.options_like(z_mOB))))
             self._ends.append(ends)
             return joined([a_mOB for _, a_mOB in ends])
@@ -82,19 +82,19 @@ class Backprop:
             bias_KO1 = slope_KOB.sum(2, keepdim=True, dtype=dtype)
             biases.append(bias_KO1 if self._has_bias[layer] else bias_KO1.zero_())
             if layer == 0:
-                weights.append(FactoredGradient(slope_KOB, inputs if self.mlp.fed else inputs.mT, self.mlp.fed))
+                weights.append(LazyGradient(slope_KOB, inputs if self.mlp.fed else inputs.mT, self.mlp.fed))
                 break
-            weights.append(FactoredGradient(slope_KOB, inputs))
+            weights.append(LazyGradient(slope_KOB, inputs))
             slope_KOB = self._through(layer - 1, torch.bmm(self._weights[layer].mT, slope_KOB), found)
         self._inputs, self._weights, self._ends = [], [], []  # the gradients hold what they need of them
         return [*reversed(weights), *reversed(biases), *(found[id(p)] for p in self._beside)]
 
     def _through(self, layer: int, slope_KOB: Tensor, found: dict[int, Tensor]) -> Tensor:
         """The slope before what stands between two products; what that learns gets its gradients into ``found``."""
-        ends, slices = self._ends[layer], self._slices[layer]
+        ends, groups = self._ends[layer], self._groups[layer]
         if self._plain:
-            of_slices = zip(slices, parts_of(slices, slope_KOB), ends, strict=True)
-            return joined([s.entry.slope(g_mOB, *end, **s.options_like(g_mOB)) for s, g_mOB, end in of_slices])
+            of_groups = zip(groups, split_by_group(groups, slope_KOB), ends, strict=True)
+            return joined([s.entry.slope(g_mOB, *end, **s.options_like(g_mOB)) for s, g_mOB, end in of_groups])
         [(z_KOB, a_KOB)] = ends
         own = self.mlp.parameters_between(layer)
         slope_KOB = slope_KOB.to(a_KOB.dtype)

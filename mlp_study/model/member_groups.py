@@ -1,4 +1,4 @@
-"""Slices of a population: neighbours that share a choice are one call, the numbers in which they differ stacked."""
+"""Groups of a population: neighbours that share a choice are computed in one call."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Result = TypeVar("Result", Tensor, tuple[Tensor, Tensor])
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Neighbouring members that share one choice; options that differ between them are tensors [m, 1, 1]."""
+class MemberGroup:
+    """m neighbouring members that share one choice; options in which they differ are tensors [m, 1, 1]."""
 
     start: int
     stop: int
@@ -27,7 +27,7 @@ class Slice:
 
     @property
     def members(self) -> slice:
-        """The slice of the member axis."""
+        """The group's part of the member axis."""
         return slice(self.start, self.stop)
 
     @cached_property
@@ -42,8 +42,8 @@ class Slice:
         return {key: value.to(tensor) if isinstance(value, Tensor) else value for key, value in self.options.items()}
 
 
-def slices_of(choices: Sequence[Choice], table: Mapping[str, Any]) -> list[Slice]:
-    """Runs of neighbours with the same choice (and the same switches in code), their numbers stacked where they differ.
+def member_groups(choices: Sequence[Choice], table: Mapping[str, Any]) -> list[MemberGroup]:
+    """Group neighbours that have the same choice and the same switches; stack the numbers in which they differ.
 
     Args:
         choices: one choice a member, [K].
@@ -60,29 +60,34 @@ def slices_of(choices: Sequence[Choice], table: Mapping[str, Any]) -> list[Slice
         if stop == len(choices) or code(choices[stop]) != code(choices[start]):
             group = choices[start:stop]
             options = {key: stacked([c.options[key] for c in group]) for key in group[0].options}
-            found.append(Slice(start, stop, group[0].name, table[group[0].name], options))
+            found.append(MemberGroup(start, stop, group[0].name, table[group[0].name], options))
             start = stop
     return found
 
 
-def by_slices(slices: Sequence[Slice], function: Callable[..., Result], *tensors: Tensor) -> Result:
-    """``function(slice, *its part of the tensors)`` of every slice, one tensor or two, put together by members."""
-    if len(slices) == 1:
-        return function(slices[0], *tensors)
-    found = [function(s, *part) for s, *part in zip(slices, *(parts_of(slices, t) for t in tensors), strict=True)]
+def by_group(groups: Sequence[MemberGroup], function: Callable[..., Result], *tensors: Tensor) -> Result:
+    """Call ``function(group, *its part of the tensors)`` for each group and join the one or two tensors it returns."""
+    if len(groups) == 1:
+        return function(groups[0], *tensors)
+    found = [
+        function(group, *part)
+        for group, *part in zip(groups, *(split_by_group(groups, t) for t in tensors), strict=True)
+    ]
     if isinstance(found[0], tuple):
         first, second = zip(*found, strict=True)
         return joined(first), joined(second)
     return joined(found)
 
 
-def parts_of(slices: Sequence[Slice], tensor: Tensor) -> Sequence[Tensor]:
-    """Each slice's part of a tensor."""
-    return torch.split_with_sizes(tensor, [s.stop - s.start for s in slices]) if len(slices) > 1 else [tensor]
+def split_by_group(groups: Sequence[MemberGroup], tensor: Tensor) -> Sequence[Tensor]:
+    """Split a tensor along the member axis, one part a group."""
+    return (
+        torch.split_with_sizes(tensor, [group.stop - group.start for group in groups]) if len(groups) > 1 else [tensor]
+    )
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """The slices' tensors put together along the member axis."""
+    """Join the groups' tensors along the member axis."""
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 

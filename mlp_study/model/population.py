@@ -1,8 +1,8 @@
 """PopulationMLP: many perceptrons of one shape, stacked along a member axis; one network is a population of one.
 
-Shape letters: K members, m members of a slice, G input streams, B minibatch, I/O a layer's inputs/outputs, C classes.
+Shape letters: K members, m members of a group, G input streams, B minibatch, I/O a layer's inputs/outputs, C classes.
 Activations are feature-major, ``[K, O, B]``: the members of one input stream are then a single product
-``[m*O, I] x [I, B]``, every slice of members is contiguous, and logits ``[K, C, B]`` have the layout that torch's
+``[m*O, I] x [I, B]``, every group of members is contiguous, and logits ``[K, C, B]`` have the layout that torch's
 losses take.
 """
 
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import equal_streams, split
 from mlp_study.factors.initializers import INITIALIZERS, draw_bias
+from mlp_study.factors.lazy_gradient import equal_streams, split
 from mlp_study.factors.losses import LOSSES
-from mlp_study.model.member_groups import Slice, by_slices, slices_of
+from mlp_study.model.member_groups import MemberGroup, by_group, member_groups
 from mlp_study.runtime.randomness import derived_seed, generator, hashed_uniform
 
 NORM_EPS = 1e-5
@@ -66,8 +66,8 @@ class PopulationMLP(nn.Module):
         self.sizes = [inputs, *model.widths, classes]
         self.hidden = len(model.widths)
         self.norm = model.norm
-        self.slices = slices_of([c.activation for c in configs], ACTIVATIONS)
-        self.loss_slices = slices_of([c.loss for c in configs], LOSSES)
+        self.activation_groups = member_groups([c.activation for c in configs], ACTIVATIONS)
+        self.loss_groups = member_groups([c.loss for c in configs], LOSSES)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for layer, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             weight_KOI, bias_KO1 = torch.zeros(self.K, fan_out, fan_in), torch.zeros(self.K, fan_out, 1)
@@ -103,7 +103,7 @@ class PopulationMLP(nn.Module):
 
     def _learned_options(self) -> nn.ParameterDict:
         """Options that are trained, such as PReLU's slope: one number per member and hidden layer, [K, 1, 1]."""
-        names = {name for s in self.slices for name in s.entry.learned}
+        names = {name for s in self.activation_groups for name in s.entry.learned}
         learned = nn.ParameterDict()
         for name in sorted(names):
             start = [float(c.activation.options.get(name, 0.0)) for c in self.configs]
@@ -199,14 +199,14 @@ class PopulationMLP(nn.Module):
         return z_KOB
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
-        """Each slice of members through its own activation, then dropout."""
-        a_KOB = by_slices(self.slices_in(layer), partial(self._activate, layer), z_KOB)
+        """Each group of members through its own activation, then dropout."""
+        a_KOB = by_group(self.groups_in(layer), partial(self._activate, layer), z_KOB)
         return self._dropped(layer, a_KOB, keys_K) if self.drops and keys_K is not None else a_KOB
 
-    def slices_in(self, layer: int) -> list[Slice]:
-        """The slices of members by their activation in a hidden layer: here the same ones in every layer."""
+    def groups_in(self, layer: int) -> list[MemberGroup]:
+        """The groups of members by their activation in a hidden layer: here the same ones in every layer."""
         del layer
-        return self.slices
+        return self.activation_groups
 
     def norm_in(self, layer: int) -> str:
         """What normalizes a hidden layer's pre-activations: here the same in every layer."""
@@ -218,16 +218,16 @@ class PopulationMLP(nn.Module):
         del layer
         return True
 
-    def _activate(self, layer: int, s: Slice, z_mOB: Tensor) -> Tensor:
-        activated: Tensor = s.entry.function(z_mOB, **self.activation_options(s, layer))
+    def _activate(self, layer: int, group: MemberGroup, z_mOB: Tensor) -> Tensor:
+        activated: Tensor = group.entry.function(z_mOB, **self.activation_options(group, layer))
         return activated
 
-    def activation_options(self, s: Slice, layer: int) -> dict[str, Any]:
-        """The options of a slice's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
-        options = s.options_like(self.weights[0])
-        if not s.entry.learned:
+    def activation_options(self, group: MemberGroup, layer: int) -> dict[str, Any]:
+        """The options of a group's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
+        options = group.options_like(self.weights[0])
+        if not group.entry.learned:
             return options
-        return options | {name: self.learned[f"{name}_{layer}"][s.members] for name in s.entry.learned}
+        return options | {name: self.learned[f"{name}_{layer}"][group.members] for name in group.entry.learned}
 
     def _dropped(self, layer: int, a_KOB: Tensor, keys_K: Tensor) -> Tensor:
         """Inverted dropout (Srivastava et al. 2014) with each member's own masks and probability."""
@@ -257,20 +257,20 @@ class PopulationMLP(nn.Module):
 
     def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
         """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
-        return by_slices(self.loss_slices, self._loss, _exact(logits_KCB), y_KB)
+        return by_group(self.loss_groups, self._loss, _exact(logits_KCB), y_KB)
 
     @staticmethod
-    def _loss(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> Tensor:
-        loss_mB: Tensor = s.entry.function(logits_mCB, y_mB, **s.options_like(logits_mCB))
+    def _loss(group: MemberGroup, logits_mCB: Tensor, y_mB: Tensor) -> Tensor:
+        loss_mB: Tensor = group.entry.function(logits_mCB, y_mB, **group.options_like(logits_mCB))
         return loss_mB
 
     def loss_with_slope(self, logits_KCB: Tensor, y_KB: Tensor) -> tuple[Tensor, Tensor]:
         """``loss`` and its derivative by the logits, [K, C, B]; neither is differentiable."""
-        return by_slices(self.loss_slices, self._loss_with_slope, _exact(logits_KCB), y_KB)
+        return by_group(self.loss_groups, self._loss_with_slope, _exact(logits_KCB), y_KB)
 
     @staticmethod
-    def _loss_with_slope(s: Slice, logits_mCB: Tensor, y_mB: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = s.entry.with_slope(logits_mCB, y_mB, **s.options_like(logits_mCB))
+    def _loss_with_slope(group: MemberGroup, logits_mCB: Tensor, y_mB: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = group.entry.with_slope(logits_mCB, y_mB, **group.options_like(logits_mCB))
         return found
 
     def tensors(self) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.model.member_groups import slices_of
+from mlp_study.model.member_groups import member_groups
 from mlp_study.runtime.randomness import generator
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | Non
     if not any(is_preconditioned(c.optimizer.name) for c in mlp.configs):
         return None
     scale_KP = torch.ones_like(_flat(square))
-    for s in slices_of([c.optimizer for c in mlp.configs], OPTIMIZERS):
+    for s in member_groups([c.optimizer for c in mlp.configs], OPTIMIZERS):
         if is_preconditioned(s.name):
             eps = torch.as_tensor(s.options.get("eps", 0.0)).view(-1, 1).to(scale_KP)
             scale_KP[s.members] = (_flat([v[s.members] for v in square]).sqrt() + eps).rsqrt()

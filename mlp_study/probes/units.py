@@ -1,6 +1,6 @@
 """What single hidden units do on the data: dead, dormant, always on, saturated, and hyperplanes that miss the data.
 
-Pure functions of a population and chunks of data. Shape letters: K members, m of a slice, O units, B images of a chunk.
+Pure functions of a population and chunks of data. Shape letters: K members, m of a group, O units, B images of a chunk.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class LayerCount:
 
 
 def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
-    """For each slice of members: who they are, their activation in this hidden layer, and its options there."""
-    return [(s.members, s.entry, mlp.activation_options(s, layer)) for s in mlp.slices_in(layer)]
+    """For each group of members: who they are, their activation in this hidden layer, and its options there."""
+    return [(g.members, g.entry, mlp.activation_options(g, layer)) for g in mlp.groups_in(layer)]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from mlp_study.errors import StudyError
 from mlp_study.records import wandb_run
 from mlp_study.records.run_folder import read_rows, write_curves, write_run
-from mlp_study.training.results import Listener, MemberResult, Row
+from mlp_study.training.results import Listener, MemberResult, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,12 @@ class Draw(Protocol):
     """Draws a finished member's figures into its folder and returns the PNGs by name."""
 
     def __call__(
-        self, folder: Path, title: str, curves: Sequence[Row], weight_OI: Tensor | None, predictions_N: Tensor | None
+        self,
+        folder: Path,
+        title: str,
+        curves: Sequence[Metrics],
+        weight_OI: Tensor | None,
+        predictions_N: Tensor | None,
     ) -> dict[str, Path]:
         """``weight_OI`` is the first layer's, ``predictions_N`` the predicted class of each test image."""
 
@@ -59,7 +64,7 @@ class Recorder(Listener):
         self.overrides = overrides or [()] * len(self.folders)
         self.draw, self.patient = draw, patient
         self.wandb: list[wandb_run.WandbRun] = []
-        self._rows: list[list[Row]] = []
+        self._rows: list[list[Metrics]] = []
         self._unfinished: set[int] = set()
         self._unwritten: set[int] = set()
         self._next_writing = 0.0
@@ -75,11 +80,11 @@ class Recorder(Listener):
         self._unfinished = set(range(len(configs)))
         self._next_writing = time.monotonic() + CURVES_EVERY
 
-    def steps_logged(self, k: int, rows: list[Row]) -> None:
+    def steps_logged(self, k: int, rows: list[Metrics]) -> None:
         """Losses within an epoch go to W&B only."""
         self.wandb[k].log(rows)
 
-    def epoch_ended(self, k: int, row: Row) -> None:
+    def epoch_ended(self, k: int, row: Metrics) -> None:
         """A row for W&B, and for ``curves.csv`` within a second."""
         self.wandb[k].log([row])
         self._rows[k] = [*(old for old in self._rows[k] if old["epoch"] < row["epoch"]), row]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mlp_study.config.schema import RunConfig
-    from mlp_study.training.results import MemberResult, Row
+    from mlp_study.training.results import MemberResult, Metrics
 
 FORMAT = 1  # of result.json; a reader refuses newer ones
 RESULT, CURVES, MODEL = "result.json", "curves.csv", "model.safetensors"
@@ -142,7 +142,7 @@ def _non_finite(value: Any) -> Any:
     return NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
-def write_curves(folder: Path, rows: Sequence[Row]) -> None:
+def write_curves(folder: Path, rows: Sequence[Metrics]) -> None:
     """``curves.csv``: one row an epoch, the contract's columns first, then diagnostics; an unmeasured value is empty.
 
     Raises:
@@ -156,7 +156,7 @@ def write_curves(folder: Path, rows: Sequence[Row]) -> None:
     write_file(folder / CURVES, text.getvalue())
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[Metrics]:
     """The rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
 
     Raises:
@@ -166,7 +166,7 @@ def read_rows(folder: Path) -> list[Row]:
     return _rows_of(read_columns(folder)) if path.exists() and path.stat().st_size else []  # emptied by a power cut
 
 
-def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Row]:
+def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Metrics]:
     lines = zip(*columns.values(), strict=True)
     return [{name: v for name, v in zip(columns, line, strict=True) if v is not None} for line in lines]
 

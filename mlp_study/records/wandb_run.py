@@ -323,8 +323,8 @@ def wait() -> None:
     _thread.wait()
 
 
-def _started(folder: Path, config: RunConfig, held: bool, **arguments: Any) -> WandbRun:
-    wandb = config.wandb
+def _started(folder: Path, run_config: RunConfig, held: bool, **arguments: Any) -> WandbRun:
+    wandb = run_config.wandb
     off = wandb.mode == "disabled" or (wandb.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled")
     run = WandbRun(None if off else _thread, folder.absolute(), held)
     run.start(wandb.mode, project=wandb.project, entity=wandb.entity, tags=wandb.tags, **arguments)

@@ -14,7 +14,7 @@ from mlp_study.reproduction.runs import Done
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mlp_study.training.results import Row
+    from mlp_study.training.results import Metrics
 
 
 def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Path]:
@@ -62,7 +62,7 @@ def _curves(found: Experiment, done: Sequence[Done], variants: Sequence[str], pa
     return learning_curves(pd.DataFrame(rows), by="variant", metrics=panels, title=title, validation="test")
 
 
-def _kept(run: Done, longest: int) -> Iterator[Row]:
+def _kept(run: Done, longest: int) -> Iterator[Metrics]:
     """A run's rows; the last of one that stopped early again and again, or the mean would be of the others only."""
     yield from run.rows
     if run.rows:

@@ -18,7 +18,7 @@ from mlp_study.sweep.plan import Crew, Population, chunked, groups_of
 from mlp_study.sweep.processes import workers_for
 
 if TYPE_CHECKING:
-    from mlp_study.training.results import Row
+    from mlp_study.training.results import Metrics
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Done:
     cell: Cell
     outcome: str
     measures: dict[str, float]
-    rows: list[Row]
+    rows: list[Metrics]
 
 
 def cells_of(found: Experiment, configs: dict[str, list[RunConfig]], top: Path) -> list[Cell]:

@@ -95,7 +95,7 @@ class Pruning(Callback):
 
     def _given_up(self, trial: InFlight, module: PopulationModule, ids: dict[str, int]) -> bool:
         members = [ids[run_id] for run_id in trial.run_ids if run_id in ids]
-        fresh = [k for k in members if k not in module.frozen and self._row(module, k)["epoch"] == module.epochs_done]
+        fresh = [k for k in members if k not in module.ended and self._row(module, k)["epoch"] == module.epochs_done]
         if trial.pruned is not None:
             return True
         if not any(self.objective.metric in self._row(module, k) for k in fresh):
@@ -110,7 +110,7 @@ class Pruning(Callback):
 
     def _value(self, module: PopulationModule, k: int) -> float | None:
         """A member's last validated value; a diverged one's is what the objective says."""
-        outcome = module.frozen[k].outcome if k in module.frozen else ""
+        outcome = module.ended[k].outcome if k in module.ended else ""
         row = next((row for row in reversed(module.curves[k]) if self.objective.metric in row), {})
         return self.objective.value({**row, "outcome": outcome})
 
@@ -120,5 +120,5 @@ class Pruning(Callback):
         doomed = {ids[run_id] for run_id in trial.run_ids if run_id in ids and run_id not in needed}
         places = [place for place in module.active_places() if module.live[place] in doomed]
         for place in places:
-            module.set_aside(place, "pruned", f"trial {trial.number} was given up by the pruner at {trial.pruned}")
+            module.end_member(place, "pruned", f"trial {trial.number} was given up by the pruner at {trial.pruned}")
         return len(places)

@@ -23,7 +23,7 @@ from mlp_study.search.space import Space, read_space
 from mlp_study.search.storage import Place, patiently, read_place
 from mlp_study.search.study import SharedStudy
 from mlp_study.sweep.store import sweep_folder
-from mlp_study.sweep.sweep import is_training
+from mlp_study.sweep.tasks import is_training
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher

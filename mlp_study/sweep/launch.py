@@ -25,6 +25,7 @@ from mlp_study.sweep.progress import SweepProgress, wanted
 from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
+from mlp_study.sweep.tasks import page_at_end
 from mlp_study.training.devices import check_device
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from mlp_study.config.plugin_settings import SlurmConfig
-    from mlp_study.reporting.make import Made
     from mlp_study.sweep.callbacks import JobCallbacks
     from mlp_study.sweep.composer import Composer
 
@@ -52,6 +52,7 @@ class Launch:
         executor, workers: as ``mlp_study.config.plugin_settings.LauncherConfig`` has them.
         slurm: a task's needs where populations train as tasks of SLURM arrays.
         callbacks: Hydra's, for each job.
+        task: Hydra's task function, whose command makes the page at the end.
     """
 
     master: DictConfig
@@ -60,6 +61,7 @@ class Launch:
     workers: int | None
     slurm: SlurmConfig | None = None
     callbacks: JobCallbacks | None = None
+    task: Any = None
 
     def run(self, jobs: Sequence[Sequence[str]], ids: tuple[str, ...], cells: Sequence[Cell]) -> list[JobReturn]:
         """Plan and train the composed jobs; see ``Executor.run`` for what it raises."""
@@ -92,7 +94,7 @@ class Launch:
                     table.write(parquet=True)
             store.tidy()
             whole = all(cell.run_id in table.rows for cell in cells)
-            made = self.report(store.folder, trains) if ours and settings.report and whole else None
+            made = page_at_end(self.task, store.folder, trains) if ours and settings.report and whole else None
             if trains and whole:
                 self.track(table, plan, settings, made.figures if made else {})
         summary.print_summary(table, plan)
@@ -177,13 +179,6 @@ class Launch:
         if figures:
             run.images(dict(figures))
         run.finish()
-
-    @staticmethod
-    def report(folder: Path, trained: bool) -> Made | None:
-        """The report of the sweep, unless it is there and nothing was trained."""
-        from mlp_study.reporting.make import PAGE, report_at_end
-
-        return report_at_end(folder) if trained or not (folder / PAGE).exists() else None
 
     def name(self, folder: Path) -> str:
         """The sweep's name in W&B: its file's in ``sweeps/``, with its folder's."""

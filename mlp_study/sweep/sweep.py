@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.composing import with_variant
-from mlp_study.config.schema import GROUPS
 from mlp_study.errors import ConfigError, StudyError, unknown
 from mlp_study.sweep.callbacks import JobCallbacks
 from mlp_study.sweep.composer import Composer
 from mlp_study.sweep.grid import expand, read_axes
 from mlp_study.sweep.plan import composed
 from mlp_study.sweep.store import sweep_folder, write_multirun
+from mlp_study.sweep.tasks import is_training
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXECUTORS = ("auto", "process", "processes", "slurm")
-_MARK = "trains_a_run_of_mlp_study"
-
-
-Task = TypeVar("Task", bound=Callable[..., Any])
-
-
-def trains_runs(task: Task) -> Task:
-    """Mark a Hydra task as the project's training of one config, which the launcher may do for many at once."""
-    setattr(task, _MARK, True)
-    return task
 
 
 def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> list[Any]:
@@ -133,7 +123,7 @@ def launch(
     from mlp_study.sweep.launch import Launch
 
     callbacks = JobCallbacks(context.callbacks, task, composer)
-    return Launch(master, composer, executor, workers, cluster, callbacks).run(jobs, ids, cells)
+    return Launch(master, composer, executor, workers, cluster, callbacks, task).run(jobs, ids, cells)
 
 
 def _cluster(slurm: Any) -> SlurmConfig:
@@ -143,8 +133,3 @@ def _cluster(slurm: Any) -> SlurmConfig:
 
     plain: Any = OmegaConf.to_container(slurm, resolve=True) if OmegaConf.is_config(slurm) else slurm
     return read_settings(plain)
-
-
-def is_training(task: TaskFunction | None, master: DictConfig) -> bool:
-    """Whether the task is the project's own training, on the project's own config."""
-    return bool(getattr(task, _MARK, False)) and set(GROUPS) <= set(map(str, master))

@@ -15,7 +15,7 @@ from mlp_study.errors import DataError
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import Probing
-from mlp_study.training.results import Listener, Row
+from mlp_study.training.results import Listener, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class Recording(Callback):
             return
         for place, losses in enumerate(losses_SK[due].T.tolist()):
             k = module.live[place]
-            last = module.frozen[k].step if k in module.frozen else math.inf
-            rows: list[Row] = [
+            last = module.ended[k].step if k in module.ended else math.inf
+            rows: list[Metrics] = [
                 {"step": first + s, "train/step_loss": loss}
                 for s, loss in zip(due, losses, strict=True)
                 if first + s <= last
@@ -93,9 +93,9 @@ class EarlyStopping(Callback):
             often = module.configs[k].trainer.validate_every == 1 or rule.monitor.startswith("train/")
             seen = ("epoch" if often else "validation") + "s" * (waited != 1)
             if waited >= max(rule.patience, 1):
-                module.set_aside(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
+                module.end_member(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
 
-    def _look(self, k: int, rule: EarlyStoppingConfig, row: Row) -> int:
+    def _look(self, k: int, rule: EarlyStoppingConfig, row: Metrics) -> int:
         """How many of its values in a row have not improved, this one included."""
         if rule.patience is None or rule.monitor not in row:
             return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
-from mlp_study.training.account import Frozen, Tally
+from mlp_study.training.members import EndedMember, Tally
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +34,8 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
 
     tensors = {f"model.{name}": t for name, t in module.mlp.tensors().items()}
     tensors |= {f"updates.{name}": t for name, t in module.updates.tensors().items()}
-    for k, frozen in module.frozen.items():
-        tensors |= {f"frozen.{k}.{name}": t for name, t in frozen.tensors.items()}
+    for k, ended in module.ended.items():
+        tensors |= {f"frozen.{k}.{name}": t for name, t in ended.tensors.items()}
     within = module.updates.step_count > module.epochs_done * module.feed.sizes.steps
     tally = module.tallies["train"] if within else Tally()
     if tally.loss_K is not None and tally.correct_K is not None:
@@ -49,7 +49,7 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
         "seconds": module.seconds,
         "train_seconds": module.train_seconds + (module.seconds_in_epoch if within else 0.0),
         "live": module.live,
-        "frozen": {k: {"outcome": f.outcome, "cause": f.cause, "step": f.step} for k, f in module.frozen.items()},
+        "frozen": {k: {"outcome": f.outcome, "cause": f.cause, "step": f.step} for k, f in module.ended.items()},
         "curves": module.curves,
         "diagnostics": module.diagnostics,
     }
@@ -82,12 +82,12 @@ def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str,
     def under(prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-    module.frozen = {int(k): Frozen(tensors=under(f"frozen.{k}."), **about) for k, about in story["frozen"].items()}
+    module.ended = {int(k): EndedMember(tensors=under(f"frozen.{k}."), **about) for k, about in story["frozen"].items()}
     if len(story["live"]) < len(module.live):
         ended = [k for k in module.live if k not in story["live"]]
-        kept, module.frozen = module.frozen, {k: module.frozen[k] for k in ended}
+        kept, module.ended = module.ended, {k: module.ended[k] for k in ended}
         module.compact()
-        module.frozen = kept
+        module.ended = kept
     for name, tensor in module.mlp.tensors().items():
         tensor.data.copy_(tensors[f"model.{name}"])
     for name, tensor in module.updates.tensors().items():

@@ -122,8 +122,8 @@ def watch(
                 break
             module.training_step(Block(block.split, block.index_RSB[:, :left], block.first_step), 0)
             _note_losses(module, found)
-    for k, frozen in module.frozen.items():
-        found[k].diverged = frozen.cause
+    for k, ended in module.ended.items():
+        found[k].diverged = ended.cause
     return found
 
 

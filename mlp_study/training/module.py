@@ -2,7 +2,7 @@
 
 Manual optimization: the Trainer sees one "batch" per block of minibatches, so its cost is paid once a block. Losses
 stay on the device and leave it once a block (to find divergence) and once an epoch (to record it). A member that ends
-early is *frozen*: its numbers are set aside, and its place is zeroed if they are no longer finite, so that its
+early is ended: its numbers are set aside, and its place is zeroed if they are no longer finite, so that its
 neighbours go on undisturbed; when half of the places are free the population is compacted.
 """
 
@@ -19,16 +19,16 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from mlp_study.errors import ConfigError
-from mlp_study.factors.factored import Gradient, cleared, summed
+from mlp_study.factors.lazy_gradient import Gradient, cleared, summed
 from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
 from mlp_study.runtime.randomness import derived_seed, from_image
-from mlp_study.training.account import Frozen, Tally
 from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.devices import step_bytes
 from mlp_study.training.feed import Block, Feed
-from mlp_study.training.results import Row
+from mlp_study.training.members import EndedMember, Tally
+from mlp_study.training.results import Metrics
 from mlp_study.training.updates import Updates
 
 SCALED_BYTES = 16 * 2**20  # scaled images at a time: a CPU's caches hold most of them until they are used
@@ -48,7 +48,7 @@ class PopulationModule(LightningModule):
 
     Attributes:
         live: the member numbers (positions in ``configs``) that still train, in their places' order.
-        frozen: the members that have ended.
+        ended: the members that have ended.
         block_losses_SK: loss of each live member in each step of the current block.
         diagnostics: what probes have found on each member, by when: ``initial``, ``step_100``.
         after_step: called after each update, if set.
@@ -62,12 +62,12 @@ class PopulationModule(LightningModule):
         self.mlp = PopulationMLP(configs, images.train_images_NI.shape[1], len(images.classes), self.feed.per_stream)
         self.total_steps = self.feed.sizes.steps * configs[0].trainer.max_epochs
         self.live = list(range(len(configs)))
-        self.frozen: dict[int, Frozen] = {}
-        self.curves: list[list[Row]] = [[] for _ in configs]
+        self.ended: dict[int, EndedMember] = {}
+        self.curves: list[list[Metrics]] = [[] for _ in configs]
         self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
         self.seconds_before, self._made = 0.0, time.perf_counter()
         self.block_losses_SK: Tensor | None = None
-        self.diagnostics: list[dict[str, Row]] = [{} for _ in configs]
+        self.diagnostics: list[dict[str, Metrics]] = [{} for _ in configs]
         self.after_step: Callable[[PopulationModule], None] | None = None
         self.resume_from: Path | None = None
         self.trained_on = torch.device("cpu")
@@ -220,20 +220,20 @@ class PopulationModule(LightningModule):
     def _freeze_diverged(self, losses_SK: Tensor, gradients: Sequence[Gradient] = ()) -> None:
         """End the members whose loss is not finite, before their update where gradients are given."""
         for place in (~torch.isfinite(losses_SK)).any(0).nonzero().flatten().tolist():
-            if self.live[place] not in self.frozen:
+            if self.live[place] not in self.ended:
                 bad = (~torch.isfinite(losses_SK[:, place])).nonzero()[0].item()
                 step = int(self.updates.step_count + 1 - (0 if gradients else len(losses_SK) - bad))
                 value = losses_SK[int(bad), place].item()
-                self.set_aside(place, "diverged", f"the loss became {value} at step {step}", step)
+                self.end_member(place, "diverged", f"the loss became {value} at step {step}", step)
             self._empty(place)
             cleared(gradients, place)
 
-    def set_aside(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
+    def end_member(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
         """End the member at ``place``: its numbers are set aside and no longer touched."""
         k = self.live[place]
-        if k not in self.frozen:
+        if k not in self.ended:
             last = self.updates.step_count if step is None else step
-            self.frozen[k] = Frozen(outcome, cause, self.mlp.member(place), last)
+            self.ended[k] = EndedMember(outcome, cause, self.mlp.member(place), last)
 
     @torch.no_grad()
     def _empty(self, place: int) -> None:
@@ -244,10 +244,10 @@ class PopulationModule(LightningModule):
 
     def active_places(self) -> list[int]:
         """Places whose member still trains."""
-        return [place for place, k in enumerate(self.live) if k not in self.frozen]
+        return [place for place, k in enumerate(self.live) if k not in self.ended]
 
     def compact(self) -> None:
-        """Close the gaps that frozen members have left."""
+        """Close the gaps that ended members have left."""
         keep = self.active_places()
         old_mlp, old_updates = self.mlp, self.updates
         self.live = [self.live[place] for place in keep]
@@ -258,16 +258,16 @@ class PopulationModule(LightningModule):
 
     def whole(self) -> PopulationMLP:
         """All members again, live and ended ones, in the order of ``configs``."""
-        if not self.frozen:
+        if not self.ended:
             return self.mlp
         inputs, classes = self.mlp.sizes[0], self.mlp.sizes[-1]
         mlp = PopulationMLP(self.configs, inputs, classes, self.data.everyone.per_stream, draw=False)
         mlp.to(self.mlp.weights[0])
         for place, k in enumerate(self.live):
-            if k not in self.frozen:
+            if k not in self.ended:
                 mlp.fill(k, self.mlp.member(place))
-        for k, frozen in self.frozen.items():
-            mlp.fill(k, frozen.tensors)
+        for k, ended in self.ended.items():
+            mlp.fill(k, ended.tensors)
         return mlp.eval()
 
     def on_validation_epoch_start(self) -> None:
@@ -288,7 +288,7 @@ class PopulationModule(LightningModule):
         return predicted_KB
 
     @torch.no_grad()
-    def evaluate(self, part: str) -> tuple[list[Row], Tensor]:
+    def evaluate(self, part: str) -> tuple[list[Metrics], Tensor]:
         """All members on the images of ``part``: their rows, and the predicted classes [K, N]."""
         feed, mlp = self.data.everyone.to(self.device), self.whole().eval()
         tally = Tally()
@@ -307,16 +307,16 @@ class PopulationModule(LightningModule):
         self.epochs_done += 1
         rows = [tally.rows(part) for part, tally in self.tallies.items()]
         for place, k in enumerate(self.live):
-            frozen = self.frozen.get(k)
-            if frozen is not None and frozen.step <= self._steps_before:
+            ended = self.ended.get(k)
+            if ended is not None and ended.step <= self._steps_before:
                 continue
-            found: Row = {name: value for part in rows for name, value in part[place].items()}
-            step = self.updates.step_count if frozen is None else frozen.step
-            if frozen is not None:
+            found: Metrics = {name: value for part in rows for name, value in part[place].items()}
+            step = self.updates.step_count if ended is None else ended.step
+            if ended is not None:
                 found = {"train/loss": found["train/loss"]}
-            row: Row = {"epoch": self.epochs_done, "step": step, "seconds": self.train_seconds}
+            row: Metrics = {"epoch": self.epochs_done, "step": step, "seconds": self.train_seconds}
             self.curves[k].append(row | found)
             bad = [f"{name} became {v}" for name, v in found.items() if not math.isfinite(v)]
-            if bad and frozen is None:
-                self.set_aside(place, "diverged", f"{bad[0]} in epoch {self.epochs_done}")
+            if bad and ended is None:
+                self.end_member(place, "diverged", f"{bad[0]} in epoch {self.epochs_done}")
                 self._empty(place)

@@ -26,7 +26,7 @@ from mlp_study.training.devices import STEP_BYTES, check_device, enough_memory, 
 from mlp_study.training.feed import stream_key
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measure_ends
-from mlp_study.training.results import Listener, MemberResult, Row, shares_of
+from mlp_study.training.results import Listener, MemberResult, Metrics, shares_of
 from mlp_study.training.stopping import Stopping
 
 # 64 bit is the module's own doing: Lightning's plugin copies every batch, and refuses one that is a frozen dataclass
@@ -220,9 +220,9 @@ def _chance(labels_N: torch.Tensor) -> float:
     return int(torch.as_tensor(labels_N).bincount().max()) / len(labels_N)
 
 
-def _lacking(module: PopulationModule) -> list[Row]:
+def _lacking(module: PopulationModule) -> list[Metrics]:
     """What a member's last row lacks, if it diverged in mid-epoch or ended between validations: measured at the end."""
-    found: list[Row] = [{} for _ in module.configs]
+    found: list[Metrics] = [{} for _ in module.configs]
     for part in ("train", "val"):
         if all(rows and f"{part}/accuracy" in rows[-1] for rows in module.curves):
             continue
@@ -231,10 +231,10 @@ def _lacking(module: PopulationModule) -> list[Row]:
     return found
 
 
-def _outcome(module: PopulationModule, k: int, metrics: Row) -> tuple[str, str | None]:
+def _outcome(module: PopulationModule, k: int, metrics: Metrics) -> tuple[str, str | None]:
     """How member k ended, and why; a network whose loss is no number has diverged, whoever noticed first."""
-    if k in module.frozen:
-        return module.frozen[k].outcome, module.frozen[k].cause
+    if k in module.ended:
+        return module.ended[k].outcome, module.ended[k].cause
     bad = [name for name in ("val/loss", "test/loss") if not math.isfinite(metrics[name])]
     return ("diverged", f"{bad[0]} became {metrics[bad[0]]} after the last step") if bad else ("completed", None)
 

@@ -27,7 +27,7 @@ from mlp_study.probes.sharpness import sharpness_probes
 from mlp_study.probes.units import UNIT_PROBES, Values, unit_probes
 from mlp_study.training.feed import Block, Feed
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.results import Row
+from mlp_study.training.results import Metrics
 from mlp_study.training.updates import Updates
 
 Chunk = tuple[Tensor, Tensor]  # (x_GBI, y_KB)
@@ -189,7 +189,7 @@ def _next_update(mlp: PopulationMLP, batch: Chunk, updates: Updates) -> Values:
     return update_ratios(copy, [w.detach() for w in mlp.weights])
 
 
-def row_of(values: Values, k: int, names: Collection[str]) -> Row:
+def row_of(values: Values, k: int, names: Collection[str]) -> Metrics:
     """Member k's numbers of the named diagnostics, without those that do not apply."""
     found = {name: float(v_K[k]) for name, v_K in values.items() if diagnostic_of(name) in names}
     return {name: value for name, value in found.items() if not math.isnan(value)}
@@ -200,7 +200,7 @@ def union(module: PopulationModule, which: str) -> list[str]:
     return list(dict.fromkeys(name for c in module.configs for name in getattr(c.probes, which)))
 
 
-def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> list[Row]:
+def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> list[Metrics]:
     """The diagnostics of ``probes.ends`` for each member of ``mlp``, those of units on the whole training split."""
     names = union(module, "ends")
     values = measured(

@@ -15,7 +15,7 @@ import pytest
 
 from hydra_plugins.mlp_study import register  # by name, as in mlp_study.config.hydra_app
 from mlp_study import train
-from mlp_study.config.composing import CONFIG_MODULE, register_groups
+from mlp_study.config.composing import register_groups, shipped
 from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.schema import RunConfig
 from mlp_study.sweep.composer import Composer
@@ -56,14 +56,14 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 @contextlib.contextmanager
 def hydra_of(overrides: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
     """Hydra's loader and a sweep's composed config."""
-    from hydra import initialize_config_module
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
     register_groups()
     register()
     GlobalHydra.instance().clear()
-    with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+    with initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
 

@@ -109,16 +109,7 @@ def test_an_unknown_key_or_choice_is_refused_as_for_a_single_run(job):
 def test_a_group_choice_that_reads_another_group_is_composed_in_full(tmp_path):
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "own.yaml").write_text("name: mse\noutput: ${activation.name}\n")
-    from hydra import initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-
-    with hydra_of():
-        pass
-    with initialize_config_module(version_base="1.3", config_module="mlp_study.config.plugin_settings"):
-        loader = GlobalHydra.instance().config_loader()
-        searched = [f"hydra.searchpath=[file://{tmp_path}]"]
-        master = loader.load_configuration("config", searched, run_mode=RunMode.MULTIRUN)
+    with hydra_of([f"hydra.searchpath=[file://{tmp_path}]"]) as (loader, master):
         composer = Composer(loader, master)
         found = [composer.compose(["loss=own", f"activation={name}"])["loss"]["output"] for name in ("sigmoid", "relu")]
     assert found == ["sigmoid", "relu"]

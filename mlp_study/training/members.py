@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mlp_study.training.results import Row
+from mlp_study.training.results import Metrics
 
 
 @dataclass
-class Frozen:
+class EndedMember:
     """A member that has ended: why, its numbers, and its last step, from 1: later ones do not count."""
 
     outcome: str
@@ -31,7 +31,7 @@ class Tally:
         self.correct_K = correct_K if self.correct_K is None else self.correct_K + correct_K
         self.seen += count
 
-    def rows(self, part: str) -> list[Row]:
+    def rows(self, part: str) -> list[Metrics]:
         """Each member's mean loss and accuracy."""
         if self.loss_K is None or self.correct_K is None:
             return []

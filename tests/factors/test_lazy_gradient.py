@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp_study.config.schema import Choice
-from mlp_study.factors.factored import FactoredGradient, cleared, multiplied_out, summed
+from mlp_study.factors.lazy_gradient import LazyGradient, cleared, multiplied_out, summed
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
@@ -20,7 +20,7 @@ streams = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
 F64 = torch.float64
 
 
-def drawn(per_stream: tuple[int, ...] | None, members: int, seed: int = 0) -> tuple[FactoredGradient, np.ndarray]:
+def drawn(per_stream: tuple[int, ...] | None, members: int, seed: int = 0) -> tuple[LazyGradient, np.ndarray]:
     """A gradient of random factors, and what it is by definition: the sum over images of slope times input."""
     source = torch.Generator().manual_seed(seed)
     slope = torch.randn(members, 4, 5, generator=source, dtype=F64)
@@ -30,7 +30,7 @@ def drawn(per_stream: tuple[int, ...] | None, members: int, seed: int = 0) -> tu
     else:
         inputs = torch.randn(len(per_stream), 5, 3, generator=source, dtype=F64)
         own = np.repeat(inputs.numpy().transpose(0, 2, 1), per_stream, axis=0)
-    return FactoredGradient(slope, inputs, per_stream), np.einsum("mob,mib->moi", slope.numpy(), own)
+    return LazyGradient(slope, inputs, per_stream), np.einsum("mob,mib->moi", slope.numpy(), own)
 
 
 @given(streams)
@@ -90,7 +90,7 @@ def test_pieces_of_a_minibatch_add_up_to_the_whole():
 
 def test_mixed_precision_multiplies_in_the_lower_and_adds_in_the_higher_one():
     gradient, truth = drawn((3,), 3)
-    low = FactoredGradient(gradient.slope_mOB.bfloat16(), gradient.inputs.bfloat16(), (3,))
+    low = LazyGradient(gradient.slope_mOB.bfloat16(), gradient.inputs.bfloat16(), (3,))
     target = torch.ones(3, 4, 3)
     low.add_to(target, alpha=0.5, beta=2.0)
     np.testing.assert_allclose(target, 2 + 0.5 * truth, rtol=0.05, atol=0.05)
