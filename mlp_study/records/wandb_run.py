@@ -93,6 +93,8 @@ class WandbThread:
 
     def close(self) -> None:
         """End W&B's service; what is still open counts as interrupted."""
+        if self._thread is None:
+            return
         for run in list(self.runs):
             run.finish(exit_code=255)
         self.wait()
@@ -158,8 +160,8 @@ class WandbThread:
         known = {name: value for name, value in SETTINGS.items() if name in wandb.Settings.model_fields}
         self._service = wandb.setup(wandb.Settings(**known)).ensure_service()
         os.environ.pop("WANDB_SERVICE", None)  # a child process has a service of its own
-        # W&B asks every open run's handler about each line that it logs: with 256 runs a tenth of its time.
-        logging.getLogger("wandb").setLevel(logging.WARNING)
+        # Failures are reported here; and W&B asks each open run's handler about every line: a tenth of its time.
+        logging.getLogger("wandb").setLevel(logging.CRITICAL)
         atexit.register(self.close)  # after W&B's own registration, so it runs before: W&B would wait without end
 
     def _logged_in(self, mode: str) -> bool:

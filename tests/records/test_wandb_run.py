@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from mlp_study.records.wandb_process import LEAN
 
 from mlp_study.records import wandb_run
 from tests.records.runs import config_of, read_wandb, row_of_epoch
@@ -29,9 +28,10 @@ def track(folder: Path, *overrides: str, epochs: int = 3, **options: bool) -> wa
     return run
 
 
-def children_of(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
+def service_of(thread: wandb_run.WandbThread) -> int:
+    """The process id of W&B's service, once it is there."""
+    wait_until(lambda: thread._service is not None)
+    return thread._service._proc._process.pid
 
 
 def wait_until(true, seconds: float = 240.0) -> None:
@@ -45,7 +45,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_an_offline_run_can_be_read_back(tmp_path, tracker, caplog):
+def test_an_offline_run_can_be_read_back(tmp_path, wandb_thread, caplog):
     picture = tmp_path / "curves.png"
     picture.write_bytes(PNG)
     overrides = ("activation=tanh", "wandb.group=g", "wandb.tags=[a,b]", "wandb.project=p", "optimizer.lr=0.25")
@@ -68,11 +68,9 @@ def test_an_offline_run_can_be_read_back(tmp_path, tracker, caplog):
     assert len(list((tmp_path / "wandb").rglob("*.png"))) == 1
     assert run.where == str(tmp_path / "wandb")
     assert warnings_in(caplog) == []
-    if (maps := Path(f"/proc/{tracker.pid()}/maps")).exists():  # W&B's own modules are in there, too
-        assert "/pandas/" not in maps.read_text(), "an image costs W&B's process the import of pandas"
 
 
-def test_open_runs_do_not_write_down_each_others_steps(tmp_path, tracker):
+def test_open_runs_do_not_write_down_each_others_steps(tmp_path, wandb_thread):
     """W&B asks the handler of every open run about each line that it logs: their number would count twice."""
     runs = [track(tmp_path / str(number)) for number in range(3)]
     for run in runs:
@@ -84,7 +82,7 @@ def test_open_runs_do_not_write_down_each_others_steps(tmp_path, tracker):
 
 
 @pytest.mark.slow
-def test_wandbs_own_reader_reads_it_too(tmp_path, tracker):
+def test_wandbs_own_reader_reads_it_too(tmp_path, wandb_thread):
     run = track(tmp_path)
     run.finish()
     wandb_run.wait()
@@ -94,7 +92,7 @@ def test_wandbs_own_reader_reads_it_too(tmp_path, tracker):
     assert run.id in done.stdout, done.stderr
 
 
-def test_auto_without_a_login_is_offline_and_silent(tmp_path, tracker, caplog, capfd):
+def test_auto_without_a_login_is_offline_and_silent(tmp_path, wandb_thread, caplog, capfd):
     run = track(tmp_path, "wandb.mode=auto")
     run.finish()
     wandb_run.wait()
@@ -105,7 +103,7 @@ def test_auto_without_a_login_is_offline_and_silent(tmp_path, tracker, caplog, c
     assert capfd.readouterr() == ("", "")
 
 
-def test_online_without_a_login_says_so_and_records_offline(tmp_path, own_tracker, caplog):
+def test_online_without_a_login_says_so_and_records_offline(tmp_path, wandb_thread, caplog):
     runs = [track(tmp_path / name, "wandb.mode=online") for name in ("a", "b")]
     for run in runs:
         run.finish()
@@ -116,14 +114,11 @@ def test_online_without_a_login_says_so_and_records_offline(tmp_path, own_tracke
 
 
 @pytest.mark.slow
-def test_a_server_out_of_reach_costs_the_run_nothing(tmp_path, own_tracker, caplog, monkeypatch):
+def test_a_server_out_of_reach_costs_the_run_nothing(tmp_path, wandb_thread, caplog, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    own_tracker.send({"do": "prepare", "mode": "auto"})
-    os.kill(own_tracker.pid(), signal.SIGSTOP)  # for ever, to the run: it would wait for an answer in vain
     run = track(tmp_path, "wandb.mode=auto")
     run.finish()
-    os.kill(own_tracker.pid(), signal.SIGCONT)
     wandb_run.wait()
     [found] = read_wandb(tmp_path)
     assert (len(found.rows), found.exit_code) == (6, 0)
@@ -133,7 +128,7 @@ def test_a_server_out_of_reach_costs_the_run_nothing(tmp_path, own_tracker, capl
 
 
 @pytest.fixture
-def server(own_tracker, monkeypatch):
+def server(wandb_thread, monkeypatch):
     found = Server()
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", found.url)
@@ -164,7 +159,7 @@ def test_a_server_that_dies_is_waited_for_once_and_costs_no_row(tmp_path, server
         run.log([row_of_epoch(4)])
         run.finish()
     wandb_run.wait()
-    assert time.monotonic() - began < 2.7 * LEAN["finish_timeout"], "each of the three has waited"
+    assert time.monotonic() - began < 2.7 * wandb_run.FINISH_TIMEOUT, "each of the three has waited"
     assert len(warnings_in(caplog)) == 1
     assert [len(read_wandb(tmp_path / str(number))[0].rows) for number in range(3)] == [7, 7, 7]
 
@@ -173,7 +168,7 @@ def files_with(secret: str, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
 
 
-def test_no_file_and_no_log_has_the_key(tmp_path, own_tracker, caplog, monkeypatch):
+def test_no_file_and_no_log_has_the_key(tmp_path, wandb_thread, caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     run = track(tmp_path)
@@ -184,25 +179,25 @@ def test_no_file_and_no_log_has_the_key(tmp_path, own_tracker, caplog, monkeypat
     assert KEY not in caplog.text
 
 
-def test_disabled_starts_nothing(tmp_path, own_tracker, monkeypatch):
+def test_disabled_starts_nothing(tmp_path, wandb_thread, monkeypatch):
     run = track(tmp_path, "wandb.mode=disabled")
     run.finish()
     wandb_run.wait()
-    assert (run.id, run.where, own_tracker.pid()) == (None, None, None)
+    assert (run.id, run.where, wandb_thread._thread) == (None, None, None)
     assert not (tmp_path / "wandb").exists()
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert track(tmp_path, "wandb.mode=auto").id is None
 
 
-def test_a_held_run_is_written_when_it_ends(tmp_path, own_tracker):
+def test_a_held_run_is_written_when_it_ends(tmp_path, wandb_thread):
     run = track(tmp_path, held=True)
-    assert own_tracker.pid() is None
+    assert wandb_thread._thread is None
     run.finish()
     wandb_run.wait()
     assert len(read_wandb(tmp_path)[0].rows) == 6
 
 
-def test_the_same_folder_goes_on_in_the_same_run(tmp_path, tracker):
+def test_the_same_folder_goes_on_in_the_same_run(tmp_path, wandb_thread):
     runs = []
     for folder in ("a", "a", "b"):
         runs.append(track(tmp_path / folder))
@@ -212,41 +207,24 @@ def test_the_same_folder_goes_on_in_the_same_run(tmp_path, tracker):
     assert [found.run.run_id for found in read_wandb(tmp_path / "a")] == [runs[0].id] * 2
 
 
-def test_a_killed_companion_is_reported_once_and_the_next_run_has_a_new_one(tmp_path, own_tracker, caplog):
-    runs = [track(tmp_path / str(number)) for number in range(3)]
-    os.kill(own_tracker.pid(), signal.SIGKILL)
-    for run in runs:
-        run.log([row_of_epoch(4)])
-        run.finish()
-    wandb_run.wait()
-    assert [run.id for run in runs] == [None] * 3
-    assert len(warnings_in(caplog)) == 1
-    after = track(tmp_path / "after")
-    after.finish()
-    wandb_run.wait()
-    assert len(read_wandb(tmp_path / "after")[0].rows) == 6
-
-
 @pytest.mark.slow
-def test_a_killed_service_is_reported_once_and_the_next_run_has_a_new_one(tmp_path, own_tracker, caplog):
+def test_a_killed_service_is_reported_once_and_the_next_run_has_a_new_one(tmp_path, wandb_thread, caplog):
     run = track(tmp_path / "a")
     wait_until(lambda: list(tmp_path.glob("a/wandb/*/*.wandb")))
-    [service] = children_of(own_tracker.pid())
-    os.kill(service, signal.SIGKILL)
+    os.kill(service_of(wandb_thread), signal.SIGKILL)
     for epoch in range(4, 9):
         run.log([row_of_epoch(epoch)])
     run.finish()
     wandb_run.wait()
     assert run.failed
     assert len(warnings_in(caplog)) == 1
-    wait_until(lambda: own_tracker.pid() is None)
     after = track(tmp_path / "after")
     after.finish()
     wandb_run.wait()
     assert len(read_wandb(tmp_path / "after")[0].rows) == 6
 
 
-def test_what_wandb_refuses_is_reported_and_the_others_are_recorded(tmp_path, tracker, caplog):
+def test_what_wandb_refuses_is_reported_and_the_others_are_recorded(tmp_path, wandb_thread, caplog):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "wandb").write_text("a file where W&B wants a folder")
     bad, good = track(tmp_path / "bad"), track(tmp_path / "good")
@@ -258,7 +236,7 @@ def test_what_wandb_refuses_is_reported_and_the_others_are_recorded(tmp_path, tr
     assert len(read_wandb(tmp_path / "good")[0].rows) == 6
 
 
-def test_a_wandb_that_cannot_be_imported_is_reported_once(tmp_path, own_tracker, caplog, monkeypatch):
+def test_a_wandb_that_cannot_be_imported_is_reported_once(tmp_path, wandb_thread, caplog, monkeypatch):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "wandb.py").write_text("raise ImportError('broken installation')")
@@ -271,46 +249,33 @@ def test_a_wandb_that_cannot_be_imported_is_reported_once(tmp_path, own_tracker,
     assert len([line for line in warnings_in(caplog) if "broken installation" in line]) == 1
 
 
-def test_a_silent_companion_is_given_up(tmp_path, own_tracker, caplog):
+def test_a_service_that_does_not_answer_is_given_up(tmp_path, wandb_thread, caplog):
     run = track(tmp_path)
     wait_until(lambda: list(tmp_path.glob("wandb/*/*.wandb")))
-    companion = own_tracker.pid()
-    os.kill(companion, signal.SIGSTOP)
+    service = service_of(wandb_thread)
+    os.kill(service, signal.SIGSTOP)
     run.finish()
     began = time.monotonic()
-    own_tracker.wait(stall=0.5)
-    assert time.monotonic() - began < tracking.STALL - 5
+    wandb_thread.wait(stall=0.5)
+    assert time.monotonic() - began < wandb_run.STALL - 5
     assert run.failed
     assert "no answer" in warnings_in(caplog)[0]
-    assert not Path(f"/proc/{companion}").exists()
+    wait_until(lambda: wandb_thread._given_up and not Path(f"/proc/{service}").exists())
 
 
-def test_all_is_on_disk_when_the_process_ends(tmp_path, own_tracker):
+def test_all_is_on_disk_when_the_process_ends(tmp_path, wandb_thread):
     run = track(tmp_path)
     run.finish()
-    own_tracker.close()
+    wandb_thread.close()
     [found] = read_wandb(tmp_path, finished=False)
     assert (len(found.rows), found.exit_code) == (6, 0)
 
 
-def test_what_is_open_when_the_process_ends_was_interrupted(tmp_path, own_tracker):
+def test_what_is_open_when_the_process_ends_was_interrupted(tmp_path, wandb_thread):
     track(tmp_path)
-    own_tracker.close()
+    wandb_thread.close()
     [found] = read_wandb(tmp_path, finished=False)
     assert (len(found.rows), found.exit_code) == (6, 255)
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_has_its_own(tmp_path, tracker):
-    run = track(tmp_path)
-    mine = tracker.pid()
-    if (child := os.fork()) == 0:
-        os._exit(0 if tracker.pid() is None else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert tracker.pid() == mine
-    run.finish()
-    wandb_run.wait()
-    assert len(read_wandb(tmp_path)[0].rows) == 6
 
 
 PNG = bytes.fromhex(
