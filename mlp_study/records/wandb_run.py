@@ -136,7 +136,7 @@ class WandbThread:
             self.warn("the server takes no more data; `wandb sync` sends the folders later")
 
     def failed(self, error: Exception) -> None:
-        """Report what a job raised; with W&B's service all open runs are lost, and the next one starts a new service."""
+        """Report what a job raised. A dead service takes all open runs with it; the next run starts a new one."""
         self.warn(in_words(error))
         if isinstance(error, ConnectionError) or type(error).__name__ in SERVICE_IS_DEAD:
             self._lose_service()

@@ -12,13 +12,13 @@ from mlp_study.errors import StudyError
 from mlp_study.figures.run import RunFigures
 from mlp_study.records import wandb_run
 from mlp_study.records.recorder import Draw, Recorder
-from mlp_study.records.train_and_record import train_and_record
 from mlp_study.reproduction.measures import add_own
 from mlp_study.reproduction.runs import Batch, Cell, claims_in
 from mlp_study.runtime.workers import Pool, Tell
 from mlp_study.sweep.executor import rounds
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
+from mlp_study.training.population import train_or_resume
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Trainer:
         configs = [cell.config for cell in batch.cells]
         first = configs[0]
         images = load(first.data.name, first.data_root, **first.data.options)
-        recorder = Measuring(batch.cells, images)
-        train_and_record(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
+        with Measuring(batch.cells, images) as recorder:
+            train_or_resume(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
 
     def wait(self) -> None:
         """Until every W&B run is complete."""
