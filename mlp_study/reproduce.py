@@ -41,8 +41,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     from mlp_study.reporting.make import report_at_end
     from mlp_study.reproduction.command import reproduce, request_of
+    from mlp_study.runtime.startup import import_lightning
 
     request = request_of(arguments)
+    import_lightning()
     try:
         reproduce(request, report_at_end)
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.errors import StudyError
-from mlp_study.records import tracking
-from mlp_study.records.recorder import FIGURES_WAIT, Recorder
+from mlp_study.records import wandb_run
+from mlp_study.records.recorder import Draw, Recorder
 from mlp_study.records.run_folder import RESULT, read_json, read_rows
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.measures import GRADIENT, add_own, measures_of
@@ -102,19 +101,17 @@ class MeasuringRecorder(Recorder):
         overrides = [cell.overrides for cell in cells]
         super().__init__(folders, overrides=overrides, draw=figures_of(first), patient=False)
         self.images = load(first.data.name, first.data_root, **first.data.options)
+        self.seeds = [cell.config.seed for cell in cells]
         self.checks = [names_of(cell)[0] in checked for cell in cells]
 
     def finished(self, k: int, result: MemberResult) -> None:
         """Measure, then record."""
         add_own(result, self.images, check_gradient=self.checks[k])
-        draw, self.draw = self.draw, self.draw if result.config.seed == 0 else None
         super().finished(k, result)
-        self.draw = draw
 
-    def close(self) -> None:
-        """Wait for the figures, too."""
-        super().close()
-        wait(self._figures, timeout=FIGURES_WAIT)
+    def draw_of(self, k: int) -> Draw | None:
+        """Draw figures of the first seed only."""
+        return self.draw if self.seeds[k] == 0 else None
 
 
 def plan_of(cells: Sequence[Cell]) -> Plan:
@@ -154,7 +151,7 @@ def train_missing(
             ProcessesExecutor(top, policy, workers, True, say).run(plan.populations, after)
         else:
             Executor(store, policy, progress_callbacks(cells[0].config), True, say).run(plan.populations, after)
-        tracking.wait()
+        wandb_run.wait()
         store.tidy(all_done=True)
     _raise_if_failed([store.place(cell.run_id) for cell in missing])
     return sum(trained)

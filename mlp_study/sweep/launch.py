@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.runtime.files import make_folder
 from mlp_study.sweep import printing, slurm
 from mlp_study.sweep.executor import After, Executor, SavePolicy
@@ -176,7 +176,7 @@ class Launch:
         name = self.name(table.folder)
         swept = printing.swept_keys(plan)
         about = {"swept": swept, "jobs": len(plan.jobs), "sweep_dir": str(table.folder)}
-        run = tracking.open_sweep(table.folder, settings, name, about)
+        run = wandb_run.open_sweep(table.folder, settings, name, about)
         rows = list(table.rows.values())
         columns = [*dict.fromkeys([*swept, *TABLE_COLUMNS])]
         run.table("runs", columns, [[plain(row.get(column)) for column in columns] for row in rows])
@@ -228,7 +228,7 @@ def wandb_complete() -> Iterator[None]:
     try:
         yield
     finally:
-        tracking.wait()
+        wandb_run.wait()
 
 
 def plain(value: Any) -> Any:

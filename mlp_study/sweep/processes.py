@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import Preempted, StudyError
 from mlp_study.runtime.processes import cores, threads_of, visible_gpus
-from mlp_study.runtime.startup import Process
 from mlp_study.sweep import worker
 from mlp_study.sweep.executor import After, Executor, SavePolicy
 from mlp_study.sweep.interruption import Interruption
@@ -132,8 +131,7 @@ class ProcessesExecutor:
         environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        arguments = (environment, Process.of_a_command, self._asked)
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=worker.begin, initargs=arguments)
+        return ProcessPoolExecutor(1, self._context, worker.begin, (environment, self._asked))
 
     def _after_death(self, population: Population, store: Store) -> list[Population]:
         """The population again, or its halves; a single run that kills its process twice is left out."""

@@ -29,19 +29,15 @@ class Own:
     executor: Executor | None = None
 
 
-def begin(environment: Mapping[str, str], of_a_command: bool, asked: Any) -> None:
+def begin(environment: Mapping[str, str], asked: Any) -> None:
     """Prepare this process before it imports torch: threads and GPU are read then.
 
     Args:
         environment: what it gets besides its parent's.
-        of_a_command: whether its parent is a command, and no user's own program.
         asked: see ``Own``.
     """
     os.environ.update(environment)
     Own.asked = asked
-    from mlp_study.runtime.startup import Process
-
-    Process.of_a_command = of_a_command
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
 
@@ -58,6 +54,9 @@ def _end_with_parent() -> None:
 
 def train(population: Population, folder: Path, policy: SavePolicy, retry_failed: bool) -> int:
     """Train a population into the sweep's folder; returns how many of its runs were trained here."""
+    from mlp_study.runtime.startup import import_lightning
+
+    import_lightning()
     from mlp_study.sweep.executor import Executor
     from mlp_study.sweep.interruption import Interruption
     from mlp_study.sweep.store import Store
@@ -72,8 +71,8 @@ def train(population: Population, folder: Path, policy: SavePolicy, retry_failed
 
 def leave() -> None:
     """Give back what is locked, and wait until all W&B runs are complete."""
-    from mlp_study.records import tracking
+    from mlp_study.records import wandb_run
 
     if Own.executor is not None:
         Own.executor.store.close()
-        tracking.wait()
+        wandb_run.wait()

@@ -10,11 +10,11 @@ from small_runs import config
 
 from mlp_study.errors import StudyError
 from mlp_study.model.population import PopulationMLP
-from mlp_study.records import recorded
 from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.reproduction import runs
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.runs import cells_of, plan_of, read_done, train_missing
+from mlp_study.sweep import executor
 from mlp_study.sweep.plan import Cell
 from mlp_study.sweep.store import Store
 
@@ -74,7 +74,7 @@ def test_what_stops_a_process_stops_the_command(tmp_path: Path, monkeypatch: pyt
 def test_a_run_that_cannot_be_trained_is_named_and_trained_again(tmp_path: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(PopulationMLP, "__init__", lambda *_, **__: 1 / 0)
-        with pytest.raises(StudyError, match="4 of 4 runs failed, the first by: ZeroDivisionError.*trains them again"):
+        with pytest.raises(StudyError, match=r"4 of 4 runs failed, the first by: ZeroDivisionError.*trains them again"):
             train_missing(cells(), tmp_path)
     assert train_missing(cells(), tmp_path) == 4
 
@@ -87,13 +87,13 @@ def test_runs_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     damaged = tmp_path / every[1].run_id / RESULT
     damaged.write_text("{")  # as if it had never been
     trained: list[tuple[str, int]] = []
-    real = recorded.train_population
+    real = executor.train_or_resume
 
     def watched(configs: Sequence, *rest: object, **more: object) -> object:
         trained.extend((c.activation.name, c.seed) for c in configs)
         return real(configs, *rest, **more)
 
-    monkeypatch.setattr(recorded, "train_population", watched)
+    monkeypatch.setattr(executor, "train_or_resume", watched)
     assert train_missing(cells(3), tmp_path) == 3
     assert sorted(trained) == [("relu", 1), ("relu", 2), ("tanh", 2)]
     after = contents(tmp_path)

@@ -1,4 +1,4 @@
-"""What the README tells a reader to type is typed, and prints what the README says; what it links is there."""
+"""What the README and the docs tell a reader to type is typed, and prints what they say; what they link is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+README = DOCUMENTS[ROOT / "README.md"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Block:
 
 def blocks(markdown: str) -> list[Block]:
     fences = re.findall(r"^```(\S[^\n]*)\n(.*?)^```$", markdown, flags=re.MULTILINE | re.DOTALL)
-    follow = [*fences[1:], ("", "")]
+    follow = [*fences[1:], ("", "")][: len(fences)]
     return [
         Block(info.strip(), text, next_text if next_info.strip() in ("text", "text excerpt") else "")
         for (info, text), (next_info, next_text) in zip(fences, follow, strict=True)
@@ -35,16 +36,17 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(command, expected output) of each ``python -m mlp_study...`` in a block that is not marked ``no-test``."""
-    found = []
-    for block in blocks(README):
-        if block.info != "bash":
-            continue
+    """(command, expected output) of each ``python -m mlp_study...`` in a block that is not marked ``no-test``, once."""
+    found: dict[str, str] = {}
+    for block in (block for text in DOCUMENTS.values() for block in blocks(text) if block.info == "bash"):
         lines = [
-            line for line in block.text.replace("\\\n", " ").splitlines() if line.startswith("python -m mlp_study")
+            line.split("  #")[0]
+            for line in block.text.replace("\\\n", " ").splitlines()
+            if line.startswith("python -m mlp_study")
         ]
-        found += [(line.split("  #")[0], block.expected if line == lines[-1] else "") for line in lines]
-    return found
+        for line in lines:
+            found[line] = found.get(line) or (block.expected if line == lines[-1] else "")
+    return list(found.items())
 
 
 def test_the_first_screen_has_a_command_and_its_output() -> None:
@@ -56,7 +58,7 @@ def test_the_first_screen_has_a_command_and_its_output() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "expected"), commands(), ids=[command for command, _ in commands()])
-def test_a_command_of_the_readme_works_and_prints_what_it_says(command: str, expected: str, tmp_path: Path) -> None:
+def test_a_command_of_the_documents_works_and_prints_what_they_say(command: str, expected: str, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("MLP_STUDY_DATA", "HYDRA_FULL_ERROR")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200", "WANDB_MODE": "offline"}
     done = subprocess.run(
@@ -83,13 +85,22 @@ def parted(line: str) -> tuple[list[str], list[float]]:
     return re.sub(number, "#", line).split(), [float(text) for text in re.findall(number, line)]
 
 
-def test_every_file_that_the_readme_links_is_there() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def test_every_file_that_a_document_links_is_there(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", DOCUMENTS[path])
+    assert not [link for link in links if not (path.parent / link).exists()]
 
 
-def test_the_python_in_the_readme_is_python() -> None:
-    for block in blocks(README):
-        if block.info == "python":
-            compile(block.text, "README.md", "exec")
+def python_blocks() -> list[tuple[str, str]]:
+    return [
+        (path.name, b.text) for path, text in DOCUMENTS.items() for b in blocks(text) if b.info.startswith("python")
+    ]
+
+
+@pytest.mark.parametrize(("name", "text"), python_blocks())
+def test_the_python_in_a_document_is_python(name: str, text: str) -> None:
+    compile(text, name, "exec")
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.splitlines()) <= 200
