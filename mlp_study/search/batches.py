@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.records.runs_table import read_run
 from mlp_study.search.pruning import OwnTrial, Pruning
 from mlp_study.sweep.composer import Composer
@@ -82,7 +82,7 @@ class Populations:
                 self.table.refresh()
                 if self.table.rows:
                     self.table.write(parquet=True)
-                tracking.wait()
+                wandb_run.wait()
         self.store.tidy()
 
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:

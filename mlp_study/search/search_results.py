@@ -19,7 +19,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from mlp_study.errors import StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
 from mlp_study.runtime.files import write_file
 from mlp_study.search.best_trial import best_yaml, command, single_run
@@ -197,14 +197,14 @@ class SearchResults:
             return
         config = self.populations.config(best.user_attrs.get("overrides", []))
         about = {"trials": len(rows), "space": self.study.space.described(), "sweep_dir": str(self.folder)}
-        run = tracking.open_sweep(self.folder, config, self.populations.name, about)
+        run = wandb_run.open_sweep(self.folder, config, self.populations.name, about)
         columns = list(dict.fromkeys(name for row in rows for name in row))
         run.table("trials", columns, [[finite(row.get(column)) for column in columns] for row in rows])
         values = {f"best/{o.metric}": v for o, v in zip(self.objectives, best.values, strict=True)}
         run.summary({**values, **{f"best/{k}": v for k, v in best.params.items()}, "best/trial": best.number})
         run.images(images)
         run.finish()
-        tracking.wait()
+        wandb_run.wait()
 
 
 def importance(study: optuna.Study, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
