@@ -40,11 +40,19 @@ def run(composed: DictConfig) -> float:
     """One run from its composed config; returns the validation accuracy."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    from mlp_study.config.composing import explain
     from mlp_study.config.schema import RunConfig
+    from mlp_study.config.trust import guarded_configs
 
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    config, hydra = RunConfig.from_dict(values), HydraConfig.get()
+    hydra = HydraConfig.get()
+    try:
+        with guarded_configs():  # again: another launcher's process has not come by the command
+            values: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise explain(hydra.overrides.task, error) from error
+    config = RunConfig.from_dict(values)
     folder = Path(hydra.runtime.output_dir)
     done = _finished(config, folder)
     return run_one(config, folder, list(hydra.overrides.task)) if done is None else done

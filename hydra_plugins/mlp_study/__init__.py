@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from mlp_study.config.plugin_settings import store_plugin_configs
+from mlp_study.config.trust import composing_first, environment_url
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -31,9 +33,11 @@ class PopulationSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        ours = isinstance(launcher, PopulationLauncher)
+        self.launcher = launcher if ours else composing_first(launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every combination; raises StudyError at the end if runs failed (Hydra's interface)."""
@@ -61,9 +65,11 @@ class OptunaSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        ours = isinstance(launcher, PopulationLauncher)
+        self.launcher = launcher if ours else composing_first(launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that the study still lacks (Hydra's interface); see ``Search`` for what it raises."""
@@ -74,7 +80,10 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        node: Any = OmegaConf.to_container(self.config.hydra.sweeper, resolve=True)
+        config = copy.deepcopy(self.config)
+        raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+        config.hydra.sweeper.storage = environment_url(raw["storage"])
+        node: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         work = (self.config, self.hydra_context, self.launcher, self.task_function)
         return Search(node, arguments, *work).run()
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlp_study.errors import ConfigError
+from mlp_study.errors import ConfigError, masked
 from mlp_study.search.objective import Objective, read_objectives
 from mlp_study.search.samplers import Settings, pruner_settings, sampler_settings
-from mlp_study.search.storage import masked
 
 STUDY = "mlp_study"
 CODE_ALLOWED = "MLP_STUDY_CUSTOM_SEARCH_SPACE"  # an environment variable: no config sets one for its own command

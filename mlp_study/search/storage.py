@@ -7,14 +7,13 @@ import hashlib
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from mlp_study.errors import ConfigError
+from mlp_study.errors import ConfigError, masked
 from mlp_study.runtime.files import cannot_write, file_lock
 
 if TYPE_CHECKING:
@@ -28,17 +27,6 @@ JOURNAL = "optuna.journal"
 CONNECT = 5  # seconds until a server counts as out of reach
 PATIENCE = 60.0  # seconds that a server in use may be away, such as for its restart
 BEAT = 20  # seconds between two signs of life in a server's database
-_LOGIN = re.compile(r"(?<=://)([^/@]*?):([^@]*)@")
-_SECRET = re.compile(r"(?i)\b((?:password|passwd|pwd|sslpassword)=)[^&\s'\"]*")
-
-
-def masked(text: str) -> str:
-    """``text`` without the passwords of the URLs in it.
-
-    >>> masked("storage=postgresql://me:secret@host/db")
-    'storage=postgresql://me:***@host/db'
-    """
-    return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1:***@", text))
 
 
 @dataclass(frozen=True)
