@@ -51,11 +51,12 @@ def run(composed: DictConfig) -> float:
         with guarded_configs():  # again: another launcher's process has not come by the command
             values: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
-        raise explain(hydra.overrides.task, error) from error
+        raise explain([], error) from error
     config = RunConfig.from_dict(values)
     folder = Path(hydra.runtime.output_dir)
     done = _finished(config, folder)
-    return run_one(config, folder, list(hydra.overrides.task)) if done is None else done
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return run_one(config, folder, overrides) if done is None else done
 
 
 def _finished(config: RunConfig, folder: Path) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +79,8 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        config = copy.deepcopy(self.config)
-        raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
-        config.hydra.sweeper.storage = environment_url(raw["storage"])
-        node: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        node: Any = OmegaConf.to_container(self.config.hydra.sweeper, resolve=True)
+        node["storage"] = environment_url(node["storage"])
         work = (self.config, self.hydra_context, self.launcher, self.task_function)
         return Search(node, arguments, *work).run()
 

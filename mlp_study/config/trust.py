@@ -35,7 +35,7 @@ HYDRAS_OWN = (  # what Hydra sets itself after it has read all configs
 )
 # A launcher's settings that may be words; the others are as the launcher has them, or numbers: text may be a command.
 WORDS = ("executor", "partition", "account", "qos", "constraint", "backend", "prefer", "require")
-ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)\}(\?[^$]*)?")
+ENVIRONMENT = re.compile(r"(?:\$\{)?oc\.env:(\w+)\}?(\?[^$]*)?")
 
 _guarding: ContextVar[bool] = ContextVar("guarding", default=False)
 
@@ -63,6 +63,9 @@ def guarded_configs() -> Iterator[None]:
             raise _refused("job.env_copy") from error
         if config_name is not None:
             check_hydra(found, _shipped(load), overrides)
+            storage = OmegaConf.to_container(found.hydra.sweeper, resolve=False).get("storage")
+            if isinstance(storage, str) and ENVIRONMENT.fullmatch(storage):
+                found.hydra.sweeper.storage = storage.replace("${", "").replace("}", "")  # for ``environment_url``
         return found
 
     def checked_append(self: ConfigSearchPathImpl, provider: str, path: str, anchor: Any = None) -> None:

@@ -121,10 +121,10 @@ def hide_passwords(master: Any) -> bool:
     hydra = master.hydra
     plain = OmegaConf.to_container(hydra.sweeper, resolve=False)
     assert isinstance(plain, dict)
-    typed = [str(override) for override in hydra.overrides.hydra]
+    given: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
     with read_write(hydra), open_dict(hydra):
         if isinstance(plain.get("storage"), str):
             hydra.sweeper.storage = masked(plain["storage"])
         for kind in ("hydra", "task"):
-            hydra.overrides[kind] = [masked(str(override)) for override in hydra.overrides[kind]]
-    return any(masked(override) != override for override in typed)
+            hydra.overrides[kind] = [masked(override) for override in given[kind]]
+    return any(masked(override) != override for override in given["hydra"])
