@@ -15,7 +15,7 @@ from mlp_study.errors import ConfigError, no_such_option, unknown
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
 
-YAML_GROUPS = ("experiment", "sweeps")  # the config groups that are files only; the others come from the factor tables
+YAML_GROUPS = ("experiment", "sweeps", "trainer")  # the config groups that are files only; the others are tables, too
 
 
 def shipped(name: str) -> Path:
@@ -49,6 +49,11 @@ def register_groups() -> None:
         for name, entry in table.items():
             options = {key: option.default for key, option in options_of(entry).items()}
             store.store(group=kind, name=name, node={"name": name, **options})
+
+
+def choices_of(group: str) -> list[str]:
+    """The names of a group's choices: its table's entries, then the presets in ``conf/``."""
+    return [*GROUPS.get(group, ()), *yaml_choices(group)]
 
 
 def yaml_choices(group: str) -> list[str]:
@@ -209,15 +214,26 @@ def _values(override: Any) -> Iterator[Any]:
 def _unknown_choice(override: Any, said: str) -> ConfigError | None:
     """What is wrong with a group's choice, of which Hydra has ``said`` something if it did not find it."""
     key = override.key_or_group
-    known = list(GROUPS[key]) if key in GROUPS else yaml_choices(key) if key in YAML_GROUPS else []
+    known = choices_of(key)
     if not known or override.is_delete():
         return None
     values = list(_values(override))
     if any(value is None or isinstance(value, int | float | dict) for value in values):
         return ConfigError(f"{override.input_line} is not valid; it takes one of: {', '.join(known)}")
-    if key in YAML_GROUPS and f"Could not find '{key}/" not in said:
-        return None  # a file of the user's own
+    if f"Could not find '{key}/" not in said:
+        return None  # what is not known here is a file of the user's own
     return next((unknown(key, value, known) for value in values if isinstance(value, str) and value not in known), None)
+
+
+def _entry_name(group: str, choice: str) -> str | None:
+    """The table's entry behind a choice: itself, or the one that a preset starts from; None for a file elsewhere."""
+    from omegaconf import OmegaConf
+
+    if choice in GROUPS[group] or choice not in yaml_choices(group):
+        return choice if choice in GROUPS[group] else None
+    file: Any = OmegaConf.load(group_folder(group) / f"{choice}.yaml")
+    named = [str(entry) for entry in [file.get("name"), *file.get("defaults", [])] if entry in GROUPS[group]]
+    return named[0] if named else None
 
 
 def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | None:
@@ -229,7 +245,8 @@ def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | No
         shared = (
             [name.removeprefix("data.") for name in settings if name.startswith("data.")] if section == "data" else []
         )
-        for name in choices.get(section, [default_choices()[section]]):
+        chosen = [_entry_name(section, choice) for choice in choices.get(section, [default_choices()[section]])]
+        for name in filter(None, chosen):
             if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
                 return option_not_of(section, name, option)
         return None

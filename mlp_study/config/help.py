@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.config.composing import yaml_choices
+from mlp_study.config.composing import group_folder, yaml_choices
 from mlp_study.config.schema import GROUPS, TABLES, described_settings
 
 if TYPE_CHECKING:
@@ -35,19 +36,31 @@ def help_text(command: str, purpose: str) -> str:
 
     Where the command line names factors, as in ``--help optimizer``, it is their choices with formula and options.
     """
-    named = [key for word in sys.argv[1:] if (key := word.partition("=")[0]) in TABLES]
+    named = [key for word in sys.argv[1:] if (key := word.partition("=")[0]) in (*TABLES, "trainer")]
     return "\n".join(map(_choices_text, named)) if named else _overview(command, purpose)
 
 
 def _choices_text(key: str) -> str:
     lines = [f"{key}=CHOICE{f'; its options as {key}.OPTION=VALUE' if key in GROUPS else ''}"]
-    for name, entry in TABLES[key].items():
+    for name, entry in TABLES.get(key, {}).items():
         said = getattr(entry, "doc", None) or entry.formula  # each table has one of the two
         source = getattr(entry, "source", "")
         lines += ["", *_wrapped(f"  {name:<26}", f"{said}  ({source})" if source else said)]
         for option, about in getattr(entry, "options", {}).items():
             lines += _option_lines(f"    .{option}", about)
+    for file in _presets(key):
+        said = file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        lines += ["", *_wrapped(f"  {file.stem:<26}", f"{said}  ({file})")]
     return "\n".join([*lines, ""])
+
+
+def _presets(group: str) -> list[Path]:
+    """The group's YAML files, ours and those in the folder that ``--config-dir`` names; their first line says what."""
+    words = [part for word in sys.argv[1:] for part in word.split("=", 1)]
+    own = [Path(words[i + 1]) for i, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]
+    return [
+        file for folder in (group_folder(group), *(o / group for o in own)) for file in sorted(folder.glob("*.yaml"))
+    ]
 
 
 def _option_lines(key: str, option: Option) -> list[str]:
@@ -67,7 +80,8 @@ def _overview(command: str, purpose: str) -> str:
         "Factors (key=choice; --help KEY, such as --help optimizer, gives each choice's formula and options):",
     ]
     for kind, table in GROUPS.items():
-        lines += _wrapped(f"  {kind:<12}", ", ".join(table))
+        lines += _wrapped(f"  {kind:<12}", ", ".join([*table, *yaml_choices(kind)]))
+    lines += _wrapped(f"  {'trainer':<12}", ", ".join(yaml_choices("trainer")))
     lines += ["", "Settings (key=value; the default comes first):"]
     for key, option in described_settings():
         if option.default != {}:
