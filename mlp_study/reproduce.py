@@ -40,8 +40,10 @@ def main(arguments: Sequence[str]) -> None:
         print(HELP.format(sources=", ".join(["all", *yaml_choices("experiment")])))
         return
     from mlp_study.reproduction.command import reproduce, request_of
+    from mlp_study.runtime.startup import import_lightning
 
     request = request_of(arguments)
+    import_lightning()
     try:
         reproduce(request)
     except (Interrupted, KeyboardInterrupt) as stop:

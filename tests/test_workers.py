@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -92,24 +91,3 @@ def test_the_caller_can_be_stopped():
 
     with pytest.raises(Interrupted):
         pool(1, raise_if_asked=asked).run([1, 2], lambda *_: None)
-
-
-@pytest.mark.slow
-def test_a_command_s_process_leaves_out_what_its_own_does(monkeypatch):
-    from mlp_study.runtime.startup import Process
-
-    found: list[bool] = []
-    for ours in (True, False):
-        monkeypatch.setattr(Process, "of_a_command", ours)
-        Pool(importing, 1, died=lambda *_: [], raise_if_asked=lambda: None).run(
-            [0], lambda _, whole: found.append(whole)
-        )
-    assert found == [False, True]
-
-
-@contextlib.contextmanager
-def importing(tell: Tell) -> Iterator[Callable[[int], bool]]:
-    """Answers whether Lightning's import has brought the compiler with it."""
-    import mlp_study.runtime.lightning  # noqa: F401
-
-    yield lambda _: getattr(sys.modules.get("torch._dynamo"), "__file__", None) is not None

@@ -152,15 +152,15 @@ def track(
     folder: Path,
 ) -> None:
     """One W&B run an experiment: its verdicts and figures, in the group of its members."""
-    from mlp_study.records import tracking
+    from mlp_study.records import wandb_run
 
     for f in found:
         name = f.experiment.name
-        run = tracking.open_sweep(folder / "runs" / name, cells[name][0].config, f"reproduce {name}", dict(about))
+        run = wandb_run.open_sweep(folder / "runs" / name, cells[name][0].config, f"reproduce {name}", dict(about))
         run.summary({verdict.claim.id: verdict.words for verdict in f.verdicts})
         run.images({path.relative_to(folder).with_suffix("").as_posix(): path for path in figures[name]})
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
 
 
 def in_words(about: Mapping[str, Any]) -> str:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.data.images import ImageSet, load
 from mlp_study.errors import StudyError
 from mlp_study.figures.run import RunFigures
-from mlp_study.records import tracking
-from mlp_study.records.recorder import FIGURES_WAIT, Recorder
+from mlp_study.records import wandb_run
+from mlp_study.records.recorder import Draw, Recorder
 from mlp_study.reproduction.measures import add_own
 from mlp_study.reproduction.runs import Batch, Cell, claims_in
 from mlp_study.runtime.workers import Pool, Tell
@@ -24,7 +22,7 @@ from mlp_study.training.population import train_or_resume
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
-    from mlp_study.runtime.lightning import Callback
+    from lightning.pytorch import Callback
 
 
 class Measuring(Recorder):
@@ -40,21 +38,19 @@ class Measuring(Recorder):
         draw = RunFigures(images, "test")
         super().__init__([cell.folder for cell in members], overrides=overrides, draw=draw, patient=False)
         self.members, self.images = members, images
-        self.drawn: list[Future[dict[str, Path]]] = []
 
     def finished(self, k: int, result: MemberResult) -> None:
         """Measure, then record."""
         add_own(result, self.images, check_gradient=self.members[k].check_gradient)
         super().finished(k, result)
 
-    def _drawn(self, k: int, result: MemberResult) -> Future[dict[str, Path]] | None:
-        future = super()._drawn(k, result) if self.members[k].config.seed == 0 else None
-        self.drawn += [future] if future else []
-        return future
+    def draw_of(self, k: int) -> Draw | None:
+        """Figures of the first seed only."""
+        return self.draw if self.members[k].config.seed == 0 else None
 
 
 class Trainer:
-    """Trains batches into their members' folders; figures and W&B of one are finished while the next trains.
+    """Trains batches into their members' folders; W&B of one is finished while the next trains.
 
     Args:
         callbacks: further Lightning callbacks, such as a progress bar.
@@ -63,7 +59,6 @@ class Trainer:
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
         self.stop = Interruption()
         self.callbacks = [*callbacks, self.stop]
-        self._drawn: list[Future[dict[str, Path]]] = []
 
     def __call__(self, batch: Batch) -> int:
         """Those of its runs that are missing and that nobody else trains, as one population; returns how many.
@@ -90,12 +85,10 @@ class Trainer:
         images = load(first.data.name, first.data_root, **first.data.options)
         with Measuring(batch.cells, images) as recorder:
             train_or_resume(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
-        self._drawn += recorder.drawn
 
     def wait(self) -> None:
-        """Until every figure is drawn and every W&B run complete."""
-        wait(self._drawn, timeout=FIGURES_WAIT)
-        tracking.wait()
+        """Until every W&B run is complete."""
+        wandb_run.wait()
 
 
 def train_all(batches: Sequence[Batch], workers: int, say: Callable[[str], None]) -> int:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlp_study.errors import StudyError
-from mlp_study.runtime.startup import Process
+from mlp_study.runtime.startup import import_lightning
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -112,7 +112,7 @@ class Pool(Generic[Item]):
     def _hire(self, number: int) -> _Worker[Item]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._begin, self._count, Process.of_a_command)
+        arguments = (theirs, self._begin, self._count)
         process = context.Process(target=_work, args=arguments, name=f"worker-{number}")
         with _environment(number, self._count):
             process.start()
@@ -178,9 +178,9 @@ def visible_gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _work(pipe: Connection, begin: bytes, workers: int, of_a_command: bool) -> None:
+def _work(pipe: Connection, begin: bytes, workers: int) -> None:
     """A worker's life: train each item it is sent; answer with what came of it, or with what stopped it."""
-    Process.of_a_command = of_a_command  # before the imports that unpickling makes
+    import_lightning()  # before the imports that unpickling makes
     import torch
 
     def tell(note: Any) -> None:

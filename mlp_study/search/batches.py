@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.records.runs_table import read_run
 from mlp_study.search.pruning import OwnTrial, Pruning
 from mlp_study.sweep.composer import Composer
@@ -81,7 +82,7 @@ class Populations:
                 self.table.refresh()
                 if self.table.rows:
                     self.table.write(parquet=True)
-                tracking.wait()
+                wandb_run.wait()
         self.store.tidy()
 
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
@@ -154,7 +155,8 @@ class Jobs:
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
         """Launch the jobs of consecutive trials together."""
         found: list[list[Row]] = []
-        for group in _consecutive(trials):
+        for _, consecutive in groupby(enumerate(trials), key=lambda place: place[1].number - place[0]):
+            group = [trial for _, trial in consecutive]
             repeats = max(1, len(group[0].seeds))
             jobs = [job for trial in group for job in jobs_of(trial)]
             returns = self.launcher.launch(jobs, initial_job_idx=group[0].number * repeats)
@@ -178,15 +180,6 @@ class Jobs:
             return {"outcome": "failed", "cause": f"the task returned {value!r}; it takes {takes}"}
         finite = all(math.isfinite(v) for v in row.values())
         return {**row, "outcome": "completed" if finite else "diverged"}
-
-
-def _consecutive(trials: Sequence[OwnTrial]) -> list[list[OwnTrial]]:
-    groups: list[list[OwnTrial]] = []
-    for trial in trials:
-        if not groups or groups[-1][-1].number + 1 != trial.number:
-            groups.append([])
-        groups[-1].append(trial)
-    return groups
 
 
 def jobs_of(trial: OwnTrial) -> list[list[str]]:

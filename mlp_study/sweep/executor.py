@@ -17,7 +17,7 @@ from mlp_study.errors import Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
-from mlp_study.records.summary import summary_lines
+from mlp_study.records.run_summary import summary_lines
 from mlp_study.runtime.files import WriteError, write_file
 from mlp_study.sweep.hydra_files import HydraFiles, typed
 from mlp_study.sweep.interruption import Interruption
@@ -27,7 +27,7 @@ from mlp_study.training.population import train_or_resume
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
-    from mlp_study.runtime.lightning import Callback
+    from lightning.pytorch import Callback
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from mlp_study.runtime.lightning import Trainer
+from lightning.pytorch import Trainer
+
 from mlp_study.runtime.signals import interruption
 from mlp_study.training.stopping import SignalListener
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.runtime.files import make_folder
 from mlp_study.sweep import slurm, summary
 from mlp_study.sweep.cost import REHEARSAL_SECONDS
@@ -168,7 +168,7 @@ class Launch:
         name = self.name(table.folder)
         swept = summary.swept_keys(plan)
         about = {"swept": swept, "jobs": len(plan.jobs), "sweep_dir": str(table.folder)}
-        run = tracking.open_sweep(table.folder, settings, name, about)
+        run = wandb_run.open_sweep(table.folder, settings, name, about)
         rows = list(table.rows.values())
         columns = [*dict.fromkeys([*swept, *TABLE_COLUMNS])]
         run.table("runs", columns, [[plain(row.get(column)) for column in columns] for row in rows])
@@ -218,7 +218,7 @@ def wandb_complete() -> Iterator[None]:
     try:
         yield
     finally:
-        tracking.wait()
+        wandb_run.wait()
 
 
 def plain(value: Any) -> Any:

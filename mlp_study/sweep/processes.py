@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.runtime.workers import Pool, Tell, cores, visible_gpus
 from mlp_study.sweep.executor import Executor, Keeping
 from mlp_study.sweep.interruption import Interruption
@@ -130,4 +130,4 @@ def _begun(folder: Path, keeping: Keeping, retry_failed: bool, tell: Tell) -> It
             yield train
     finally:
         store.close()
-        tracking.wait()
+        wandb_run.wait()

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from mlp_study.runtime.lightning import Callback, Trainer
+from lightning.pytorch import Callback, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -85,7 +85,7 @@ class Task:
 
     def __call__(self) -> int:
         """Train the population, from its checkpoint if there is one; requeue this job if it is preempted."""
-        from mlp_study.records import tracking
+        from mlp_study.records import wandb_run
 
         store = Store(self.folder)
         trained: list[int] = []
@@ -94,14 +94,14 @@ class Task:
             executor.run([self.population], lambda _, count: trained.append(count))
         except Preempted:
             store.close()
-            tracking.wait()
+            wandb_run.wait()
             job, _ = slurm_job()
             subprocess.run(["scontrol", "requeue", job], check=True)
             time.sleep(ASK_TIMEOUT)  # SLURM ends this process
             raise
         finally:
             store.close()
-            tracking.wait()
+            wandb_run.wait()
         return sum(trained)
 
     def checkpoint(self) -> Any:

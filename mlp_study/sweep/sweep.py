@@ -117,9 +117,9 @@ def launch(
     composer = Composer(context.config_loader, master)
     ids, cells = composed(jobs, composer, first)  # before the slow imports: a misspelt option need not wait for them
     if not cells[0].config.dry_run and cluster is None:
-        from mlp_study.records import tracking
+        from mlp_study.runtime.startup import import_lightning
 
-        tracking.prepare(cells[0].config)  # it starts its own process, which imports while this one does
+        import_lightning()
     from mlp_study.sweep.launch import Launch
 
     callbacks = JobCallbacks(context.callbacks, task, composer)

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, Trainer
+
 from mlp_study.config.schema import EarlyStoppingConfig
 from mlp_study.errors import DataError
-from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import Probing

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlp_study.runtime.lightning import LightningDataModule
+from lightning.pytorch import LightningDataModule
+
 from mlp_study.training.feed import Block, Feed, Fitted
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from mlp_study.errors import ConfigError
 from mlp_study.factors.lazy_gradient import Gradient, cleared, summed
 from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
-from mlp_study.runtime.lightning import LightningModule
 from mlp_study.runtime.randomness import derived_seed, from_image
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.devices import enough_memory, step_bytes

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mlp_study.factors.diagnostics import DIAGNOSTICS, diagnostic_of
@@ -24,7 +25,6 @@ from mlp_study.probes.layers import effective_rank, regions
 from mlp_study.probes.losses import loss_probes
 from mlp_study.probes.sharpness import sharpness_probes
 from mlp_study.probes.units import UNIT_PROBES, Values, unit_probes
-from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.training.feed import Block, Feed
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.results import Metrics

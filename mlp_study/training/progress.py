@@ -6,7 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.runtime.lightning import Callback, Trainer
+from lightning.pytorch import Callback, Trainer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

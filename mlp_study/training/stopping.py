@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from lightning.pytorch import Callback, Trainer
+
 from mlp_study.errors import DataError
-from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.runtime.signals import SIGNALS, Work, heard, interruption
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
