@@ -156,7 +156,7 @@ class PopulationMLP(nn.Module):
         return [*(p for name, p in self.learned.items() if name.endswith(f"_{layer}")), *norms]
 
     def layerwise(self, x_GBI: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each hidden layer's pre-activation and activation, [K, O, B], without dropout; then the logits twice."""
+        """Yield each hidden layer's pre-activation and activation, [K, O, B], without dropout; then logits twice."""
         a_KIB = x_GBI
         for layer in range(self.hidden):
             z_KOB = self.preactivations(layer, a_KIB)
