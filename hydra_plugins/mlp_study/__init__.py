@@ -37,7 +37,7 @@ class PopulationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every combination; raises StudyError at the end if runs failed (Hydra's interface)."""
-        from mlp_study.sweep.sweep import sweep
+        from mlp_study.sweep.plugins import sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -95,7 +95,7 @@ class PopulationLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the batch; one JobReturn a job, in order (Hydra's interface)."""
-        from mlp_study.sweep.sweep import launch
+        from mlp_study.sweep.plugins import launch
 
         return launch(
             job_overrides,
