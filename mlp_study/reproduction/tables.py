@@ -12,7 +12,7 @@ from mlp_study.figures.images import GRID
 from mlp_study.reproduction.claims import Case, Findings, Verdict
 
 if TYPE_CHECKING:
-    from mlp_study.reproduction.statistics import Estimate
+    from mlp_study.reproduction.intervals import Estimate
 
 HEADINGS = ("claim", "published", "case", "measured", "deviation", "n", "95 % interval", "verdict", "mechanism")
 SHOWN = {  # columns of the variants' table: heading -> measure
