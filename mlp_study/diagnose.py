@@ -86,6 +86,9 @@ def _figure_path(config: RunConfig, arguments: list[str]) -> Path | None:
 def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: bool) -> None:
     from rich.console import Console
 
+    from mlp_study.runtime.startup import import_lightning
+
+    import_lightning()
     from mlp_study.diagnosis.diagnosis import diagnose_config
     from mlp_study.diagnosis.panel import as_dict, print_panel
     from mlp_study.records.run_folder import json_text

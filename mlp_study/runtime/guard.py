@@ -8,14 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mlp_study.errors import Interrupted, StudyError, one_line
+from mlp_study.errors import Interrupted, StudyError, masked, one_line
 from mlp_study.runtime.signals import Work, answer_of, swallowed
-from mlp_study.runtime.startup import Process, spin_briefly
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with one line on stderr."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {masked(message)}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -33,8 +32,6 @@ def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without the plus-minus sign is no reason to fail
             stream.reconfigure(errors="backslashreplace")
-    Process.of_a_command = True
-    spin_briefly()
     try:
         with Work():
             return work()

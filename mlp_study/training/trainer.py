@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.runtime.allocator import freed_memory_kept
-from mlp_study.runtime.lightning import Callback, LightningEnvironment, Trainer
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.datamodule import PopulationData

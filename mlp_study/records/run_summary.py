@@ -7,13 +7,13 @@ import math
 from pathlib import Path
 
 from mlp_study.errors import spelt_out
-from mlp_study.records.tracking import TrackedRun
+from mlp_study.records.wandb_run import WandbRun
 from mlp_study.training.results import MemberResult
 
 log = logging.getLogger(__name__)
 
 
-def summary_lines(result: MemberResult, folder: Path, wandb_run: TrackedRun | None = None) -> list[tuple[str, str]]:
+def summary_lines(result: MemberResult, folder: Path, wandb_run: WandbRun | None = None) -> list[tuple[str, str]]:
     """(what, value) of a finished run: how it ended, its accuracies and losses, and where its record lies."""
     config, metrics = result.config, result.metrics
 
@@ -50,7 +50,7 @@ def summary_lines(result: MemberResult, folder: Path, wandb_run: TrackedRun | No
     return [(what, spelt_out(value)) for what, value in lines]
 
 
-def print_summary(result: MemberResult, folder: Path, wandb_run: TrackedRun | None = None) -> None:
+def print_summary(result: MemberResult, folder: Path, wandb_run: WandbRun | None = None) -> None:
     """The final table: on the terminal, and plain in ``train.log``."""
     from rich.console import Console
     from rich.table import Table
