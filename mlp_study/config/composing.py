@@ -27,8 +27,8 @@ def shipped(name: str) -> Path:
 @lru_cache(maxsize=1)
 def register_groups() -> None:
     """Give Hydra one config group per table, one config per entry, and the settings' defaults."""
-    from hydra.core.config_store import ConfigStore
     from hydra.conf import HydraConf
+    from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
 
