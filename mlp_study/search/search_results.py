@@ -126,7 +126,8 @@ class SearchResults:
         """Say why no trial has a value."""
         causes = dict.fromkeys(str(t.user_attrs["cause"]) for t in self.trials if "cause" in t.user_attrs)
         why = f"; causes: {'; '.join(list(causes)[:3])}" if causes else ""
-        return f"no trial has a value ({self.counts()}){why}; table: {self.folder / TRIALS}"
+        found = "fulfils the constraints" if any(t.values for t in self.trials) else "has a value"
+        return f"no trial {found} ({self.counts()}){why}; table: {self.folder / TRIALS}"
 
     def row(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return a trial's line of the table."""

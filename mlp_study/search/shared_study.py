@@ -213,6 +213,7 @@ def described(settings: SearchSettings, space: Space, ignored: frozenset[str]) -
         "aggregate": settings.objectives[0].aggregate if settings.repeats > 1 else None,
         "diverged": [str(objective.diverged) for objective in settings.objectives],
         "custom_search_space": settings.custom_search_space,
+        **({"constraints": [constraint.text for constraint in settings.constraints]} if settings.constraints else {}),
     }
 
 

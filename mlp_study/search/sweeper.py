@@ -104,11 +104,13 @@ class Search:
                 yield trial
                 continue
             config = context.config_loader.load_sweep_config(master, list(self.space.fixed))
-            own = {
-                p: self.space.defaults.get(p.plain_key, OmegaConf.select(config, p.plain_key))
-                for p in self.space.parameters
-            }
-            yield {p.plain_key: value for p, value in own.items() if p.fitting(value) is not None}
+            values = {}
+            for parameter in self.space.parameters:
+                key = parameter.plain_key
+                value = self.space.defaults.get(key, OmegaConf.select(config, key))
+                if parameter.fitting(value) is not None:
+                    values[key] = value
+            yield values
 
     def _check(self, here: bool) -> None:
         """Check every parameter and choice by a config that has it, before anything is opened or trained."""
@@ -169,9 +171,7 @@ class Search:
         told, began, timeout = False, time.monotonic(), self.settings.timeout
         while True:
             if timeout is not None and time.monotonic() - began >= timeout:
-                print(
-                    f"  hydra.sweeper.timeout={timeout} has passed; the same command with sweep_dir={self.folder} goes on"
-                )
+                print(f"  hydra.sweeper.timeout={timeout} has passed; the same command with sweep_dir goes on")
                 return
             batch = study.ask()
             if batch:
@@ -225,10 +225,9 @@ class Search:
             attributes["cause"] = causes[0]
             log.warning("trial %d failed: %s", trial.number, causes[0])
         violations = {constraint.text: constraint.violation(rows) for constraint in self.settings.constraints}
+        by_metric = dict(zip((o.metric for o in objectives), values or (), strict=False))
+        record_trial(rows, self.settings.study_name, trial.number, by_metric)
         study.tell(trial, attributes, state, values, violations)
-        record_trial(
-            rows, study.settings.study_name, trial.number, dict(zip((o.metric for o in objectives), values or ()))
-        )
         return state
 
     def _progress(self, study: SharedStudy, batch: Sequence[OwnTrial]) -> None:
