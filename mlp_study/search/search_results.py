@@ -119,7 +119,7 @@ class SearchResults:
 
     def counts(self) -> str:
         """Count the trials of each state, in words."""
-        counts = Counter(map(state_of, self.trials))
+        counts = Counter(sorted(map(state_of, self.trials)))
         return ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
 
     def nothing(self) -> str:

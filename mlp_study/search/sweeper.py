@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from hydra.utils import get_method
 from omegaconf import OmegaConf
-from optuna.trial import TrialState
 
 from mlp_study.config.composing import with_variant
 from mlp_study.config.schema import indifferent_settings
@@ -22,7 +21,7 @@ from mlp_study.runtime.files import make_folder
 from mlp_study.runtime.signals import answer_of
 from mlp_study.search.batches import Jobs, Populations, Row, base_seed, record_trial
 from mlp_study.search.objective import Objective, check_metric, check_objectives, deviation
-from mlp_study.search.search_results import SearchResults
+from mlp_study.search.search_results import SearchResults, state_of
 from mlp_study.search.shared_study import SharedStudy
 from mlp_study.search.space import read_space
 from mlp_study.search.storage import StudyStorage
@@ -232,7 +231,7 @@ class Search:
 
     def _progress(self, study: SharedStudy, batch: Sequence[OwnTrial]) -> None:
         trials, first = study.trials(), self.settings.objectives[0]
-        values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+        values = [trial.values[0] for trial in trials if state_of(trial) == "complete"]
         best = f"{(max if first.maximize else min)(values):.4f}" if values else "none yet"
         numbers = f"{batch[0].number}" if len(batch) == 1 else f"{batch[0].number}-{batch[-1].number}"
         done = sum(trial.state.is_finished() for trial in trials)
