@@ -17,8 +17,8 @@ from mlp_study.records.run_folder import RESULT, json_text, read_json
 from mlp_study.records.runs_table import read_run
 from mlp_study.runtime.files import write_file
 from mlp_study.search.pruning import OwnTrial, Pruning
-from mlp_study.sweep.composer import Composer
-from mlp_study.sweep.executor import Executor, Keeping, in_words
+from mlp_study.sweep.executor import Executor, SavePolicy, in_words
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.launch import MODELS_UP_TO, Launch
 from mlp_study.sweep.plan import Population, make_plan
@@ -56,7 +56,7 @@ class Populations:
         self.table = SweepTable(self.store.folder)
         self.name = self.launch.name(self.store.folder)
         few = settings.n_trials * settings.repeats <= MODELS_UP_TO
-        self.keeping = Keeping(None, self.name, "models" if few else "best")
+        self.policy = SavePolicy(None, self.name, "models" if few else "best")
 
     def config(self, overrides: Sequence[str]) -> RunConfig:
         """Compose a trial's config.
@@ -75,7 +75,7 @@ class Populations:
         """
         self.store.open(None)
         write_multirun(self.master, self.store.folder)
-        self.keeping.hydra_files = HydraFiles(self.composer.full(sample))
+        self.policy.hydra_files = HydraFiles(self.composer.full(sample))
         self.table.refresh()
         with self.launch.logged(self.store.folder), contextlib.closing(self.store):
             try:
@@ -117,7 +117,7 @@ class Populations:
         plan = make_plan([job for job, _ in jobs.values()], self.composer)
         numbers = {run_id: number for run_id, (_, number) in jobs.items()}
         callbacks = [Pruning(trials, self.pruned_by)] if self.pruned_by is not None and repeat is None else []
-        executor = Executor(self.store, self.keeping, callbacks)
+        executor = Executor(self.store, self.policy, callbacks)
         executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
         self.table.refresh()
         if self.pruned_by is not None and repeat is not None:

@@ -26,7 +26,7 @@ from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
 from mlp_study.sweep.locks import Locks
-from mlp_study.sweep.summary import aligned
+from mlp_study.sweep.printing import aligned
 
 if TYPE_CHECKING:
     from mlp_study.search.batches import Populations

@@ -1,4 +1,4 @@
-"""What Optuna's users expect of a study: trials to try first, a time limit, constraints, and studies of other origin."""
+"""What Optuna's users expect of a study: trials to try first, a a time limit, constraints, studies of other origin."""
 
 from __future__ import annotations
 
@@ -85,17 +85,17 @@ def test_a_violation_is_that_of_the_worst_run():
     [
         (
             "hydra.sweeper.enqueue=[{activation:tanh}]",
-            "enqueue: activation=tanh is not valid; it takes only parameters",
+            "activation=tanh is not valid; it takes only parameters",
         ),
         (
             "hydra.sweeper.enqueue=[{optimizer.lr:7}]",
-            "enqueue: optimizer.lr=7 is not valid; it takes FloatDistribution",
+            "optimizer.lr=7 is not valid; it takes FloatDistribution",
         ),
         ("hydra.sweeper.enqueue=[best]", "enqueue=best is not valid"),
         ("hydra.sweeper.timeout=0", "timeout=0"),
         (
             "hydra.sweeper.constraints=['parameters<5']",
-            "constraints=parameters<5 is not valid; it takes metric<=number",
+            "parameters<5 is not valid; it takes metric<=number",
         ),
         ("hydra.sweeper.constraints=['test/accuracy>=0.5']", "constraints=test/accuracy is refused"),
         ("hydra.sweeper.constraints=['size<=5']", "constraints='size' is no recorded metric"),
