@@ -1,4 +1,4 @@
-"""What Optuna's users expect of a study: trials to try first, a a time limit, constraints, studies of other origin."""
+"""What Optuna's users expect of a study: trials to try first, a time limit, constraints, studies of other origin."""
 
 from __future__ import annotations
 
