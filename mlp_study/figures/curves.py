@@ -40,6 +40,7 @@ def learning_curves(
     title: str = "",
     validation: str = "validation",
     loss_end: float | None = None,
+    chance: float | None = None,
 ) -> Figure:
     """Training (dashed) and validation (solid) curves, one panel a metric.
 
@@ -53,6 +54,7 @@ def learning_curves(
         title: above it all.
         validation: what the solid lines are called; ``test`` where the test set validates.
         loss_end: where the loss axis ends at the latest; None: at ``loss_limit`` of these groups.
+        chance: the accuracy of one answer to every image, drawn as a dotted line; None: not drawn.
     """
     from matplotlib.lines import Line2D
 
@@ -68,7 +70,9 @@ def learning_curves(
     beyond = [any(len(_beyond(table, part, limit)) for part in STYLES) for table in some]
     limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
     leaving = "loss" in metrics and any(beyond) and math.isfinite(limit)
-    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics) + LEFT * leaving)
+    caption = _caption(seeds, curves, metrics) + LEFT * leaving
+    caption += "" if chance is None else f" Dotted: chance, {chance:.3g}."
+    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, caption)
     if names:
         look = zip(names, looks, strict=True)
         sheet.legend([Line2D([], [], color=c, marker=m, markersize=4, label=name) for name, (c, m) in look])
@@ -87,6 +91,9 @@ def learning_curves(
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         plain(axes)
         _scale(axes, metric, limit)
+        if metric == "accuracy" and chance is not None:
+            axes.axhline(chance, color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+            axes.set_ylim(min(axes.get_ylim()[0], chance - 0.03))
         for (_, table), (colour, _) in zip(groups, looks, strict=True):  # the means have set the axis, bands do not
             _draw_bands(axes, table, metric, colour)
     return sheet.figure

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_BARS = 30
+ROOM = 1.005  # less an accuracy is its error on the colour scale, which has no end at 1 otherwise
+TICKS = (0.5, 0.8, 0.9, 0.95, 0.98)  # accuracies on the colour scale
 WIDEST = 14.5  # inches: of a map, 1,600 pixels
 ROOMY = 1.15  # inches: a column that holds a mean beside its deviation
 MOST_LETTERS = 36  # of a label's line
@@ -50,7 +52,7 @@ def value_map(
     value: str,
     pooled: Sequence[str] = (),
 ) -> Figure:
-    """Mean, deviation, n and the mark of failure of each combination of two factors; colour is the mean, 0 to 1.
+    """Mean, deviation, n and the mark of failure of each combination of two factors; colour is the mean.
 
     Args:
         cells: by the values of both factors.
@@ -81,11 +83,10 @@ def value_map(
     axes = sheet.panel(left, wide - 0.85, below=under, above=0.05)
     bar = sheet.panel(wide - 0.7, wide - 0.55, below=under, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
-    shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    axes.figure.colorbar(shown, cax=bar)
+    shown = _coloured(axes, bar, means)
     for (row, column), cell in cells.items():
         place = (columns.index(column), rows.index(row))
-        colour = text_on(shown.cmap(cell.mean) if math.isfinite(cell.mean) else "white")  # the scale is 0 to 1
+        colour = text_on(shown.to_rgba(cell.mean) if math.isfinite(cell.mean) else "white")
         axes.text(
             *place,
             texts[row, column],
@@ -99,6 +100,24 @@ def value_map(
     if tight:
         axes.set_xticks(range(len(over)), over, rotation=90, fontsize=8, parse_math=False)
     return sheet.figure
+
+
+def _coloured(axes: Axes, bar: Axes, means: Sequence[Sequence[float]], **more: Any) -> Any:
+    """Accuracies as colours, which span those that are there, evenly on the logarithm of the error.
+
+    Between 0.9 and 0.99 as much happens as between 0 and 0.9.
+    """
+    import numpy as np
+    from matplotlib.colors import FuncNorm
+
+    known = [mean for row in means for mean in row if math.isfinite(mean)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    low = max(0.0, min(low, high - 0.05))
+    norm = FuncNorm((lambda a: -np.log10(ROOM - a), lambda place: ROOM - 10**-place), low, max(high, low + 1e-3))
+    shown = axes.imshow(means, cmap="cividis", norm=norm, aspect="auto", **more)
+    ticks = [tick for tick in TICKS if low < tick < high]
+    axes.figure.colorbar(shown, cax=bar, ticks=[low, *ticks, high], format="%.3g")
+    return shown
 
 
 def differing(pooled: Sequence[str]) -> str:
@@ -159,8 +178,7 @@ def phase_diagram(
     axes = sheet.panel(left, left + across, below=0.5, above=0.05)
     bar = sheet.panel(left + across + 0.15, left + across + 0.3, below=0.5, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
-    shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto", origin="lower")
-    axes.figure.colorbar(shown, cax=bar)
+    _coloured(axes, bar, means, origin="lower")
     if index is not None and known:
         logs = np.array(
             [[math.log10(i) if (i := index.get((r, c), 0.0)) > 0 else math.nan for c in columns] for r in rows]

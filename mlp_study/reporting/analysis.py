@@ -241,7 +241,7 @@ def kaplan_meier(ends: np.ndarray, reached: np.ndarray) -> tuple[float, float, f
     times = [*found.quantiles.tolist(), math.inf]
 
     def first_below(survival: np.ndarray) -> float:
-        return times[next((i for i, value in enumerate(survival.tolist()) if not value > 0.5), len(times) - 1)]
+        return float(times[next((i for i, value in enumerate(survival.tolist()) if not value > 0.5), len(times) - 1)])
 
     median = first_below(found.probabilities)
     if len(ends) < 2:
