@@ -12,15 +12,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import guarded, help_text
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.help import help_text
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
+from mlp_study.runtime.guard import guarded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,6 +86,9 @@ def _figure_path(config: RunConfig, arguments: list[str]) -> Path | None:
 def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: bool) -> None:
     from rich.console import Console
 
+    from mlp_study.runtime.startup import import_lightning
+
+    import_lightning()
     from mlp_study.diagnosis.diagnosis import diagnose_config
     from mlp_study.diagnosis.panel import as_dict, print_panel
     from mlp_study.records.run_folder import json_text

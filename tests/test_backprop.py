@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mlp_study.backprop import Backprop
-from mlp_study.config import Choice
+from mlp_study.config.schema import Choice
 from mlp_study.diagnosis.layers import layers_of
 from mlp_study.diagnosis.network import UserMLP
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import multiplied_out
+from mlp_study.factors.lazy_gradient import multiplied_out
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
-from mlp_study.model import PopulationMLP
+from mlp_study.model.backprop import Backprop
+from mlp_study.model.population import PopulationMLP
 from tests.small_runs import config
 
 F64 = torch.float64

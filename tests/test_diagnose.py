@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from mlp_study import diagnose as command
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.diagnosis.cures import Cure, changed
 from mlp_study.diagnosis.diagnosis import Diagnosis, diagnose_config

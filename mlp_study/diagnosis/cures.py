@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlp_study.config import FACTORS, RunConfig
+from mlp_study.config.schema import FACTORS, RunConfig
 from mlp_study.probes.verdict import Glimpse, Verdict
 
 SAFE_INDEX = 0.5  # a learning rate is cut so that the first step's stability index becomes this

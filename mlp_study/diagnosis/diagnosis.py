@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
-from mlp_study.data.module import PopulationData
 from mlp_study.diagnosis.cures import Cure, candidates, changed, spelt
 from mlp_study.errors import DataError
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.verdict import Glimpse, Verdict, is_lost, judge, truncated
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.lockstep import lockstep_order, shape_key
 from mlp_study.training.lookahead import INITIAL, STEPS, look_ahead
-from mlp_study.training.population import lockstep_order, shape_key
 from mlp_study.training.probing import chunks, observed
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlp_study.config import Choice
+from mlp_study.config.schema import Choice
 from mlp_study.errors import ConfigError
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.model import NORM_EPS
+from mlp_study.model.population import NORM_EPS
 
 # A torch module's class -> its entry in the activations' table, and where the entry's options stand in the module.
 MODULES: Mapping[type[nn.Module], tuple[str, dict[str, str]]] = {

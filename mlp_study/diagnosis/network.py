@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlp_study.config import RunConfig
-from mlp_study.data.module import PopulationData
+from mlp_study.config.schema import RunConfig
 from mlp_study.diagnosis.cures import candidates
 from mlp_study.diagnosis.diagnosis import SEEN, Diagnosis, by_shape, examined
 from mlp_study.diagnosis.layers import Layers, layers_of
@@ -20,10 +19,11 @@ from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.normalizers import AffineTransform
 from mlp_study.factors.table import Option
-from mlp_study.model import PopulationMLP
+from mlp_study.model.member_groups import MemberGroup
+from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.verdict import Glimpse
-from mlp_study.randomness import generator
-from mlp_study.slices import Slice
+from mlp_study.runtime.randomness import generator
+from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lookahead import INITIAL, watch
 from mlp_study.training.module import PopulationModule
 
@@ -73,10 +73,10 @@ class UserMLP(PopulationMLP):
         """See PopulationMLP: of the same layers."""
         return UserMLP(configs, per_stream, self.layers)
 
-    def slices_in(self, layer: int) -> list[Slice]:
+    def groups_in(self, layer: int) -> list[MemberGroup]:
         """See PopulationMLP: here the same for all members, but another one in each layer."""
         choice = self.layers.activations[layer]
-        return [Slice(0, self.K, choice.name, ACTIVATIONS[choice.name], dict(choice.options))]
+        return [MemberGroup(0, self.K, choice.name, ACTIVATIONS[choice.name], dict(choice.options))]
 
     def has_bias(self, layer: int) -> bool:
         """Whether the user's layer has biases; those that are not there stay at zero."""
