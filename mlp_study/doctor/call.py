@@ -56,17 +56,17 @@ def diagnose(
 ) -> Diagnosis:
     """Say whether a training will succeed, why not, and what would mend it.
 
-    Your training is run on copies of your objects: your forward, loss, optimizer, batches and order. Nothing of yours is
-    changed: weights, buffers, gradients, the optimizer's state, random states, modes and devices stay as they are. Where
-    it fails, changes are tried on further copies; those that help are in ``fixes``, each with the Python that was run.
+    Your training is run on copies of your objects: your forward, loss, optimizer, batches and order. Nothing of yours
+    is changed: weights, buffers, gradients, the optimizer's state, random states, modes and devices stay as they are.
+    Where it fails, changes are tried on further copies; those that help are in ``fixes``, with the Python that was run.
 
         d = mlp_study.diagnose(model, nn.CrossEntropyLoss(), optimizer, loader, epochs=10)
         print(d)                          # verdict, reason, best fix, details
         better = d.fixes[0].apply()       # copies with the fix in place
         better.fit().predict(x)
 
-    Success means skill: accuracy above the largest class's share, or the explained part of the variance, at least 0.8 of
-    what a plain model or the best fix reaches on the same data. A network that gives everything the same answer has 0.
+    Success means skill: accuracy above the largest class's share, or the explained part of the variance, at least 0.8
+    of what a plain model or the best fix reaches on the same data. One answer for everything has a skill of 0.
 
     Args:
         model: any ``nn.Module``, compiled or not; a ``LightningModule`` brings its own loss and optimizer.

@@ -17,9 +17,12 @@ from mlp_study.doctor.facts import Facts, columns_differ, unique
 from mlp_study.doctor.given import set_task
 from mlp_study.doctor.training import Training
 
-KEYS = ("labels", "scale", "target_scale", "layers", "activation", "output_activation", "normalization", "dropout",
-        "init", "frozen", "loss", "class_weights", "optimizer", "lr", "weight_decay", "batch_size", "shuffle", "epochs")  # fmt: skip
+KEYS = (
+    "labels", "scale", "target_scale", "layers", "activation", "output_activation", "normalization", "dropout", "init",
+    "frozen", "loss", "class_weights", "optimizer", "lr", "weight_decay", "batch_size", "shuffle", "epochs",
+)  # fmt: skip
 WIDE = 32  # units of a widened layer
+DEEP = 5  # layers: with more, signals and gradients depend on how each passes them on
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,12 @@ def rounded(value: float) -> float:
     return float(f"{value:.1e}")
 
 
+def for_names(names: list[str], *lines: str) -> str:
+    """A loop over modules' names."""
+    listed = ", ".join(map(repr, names)) + ("," if len(names) == 1 else "")
+    return "\n    ".join([f"for name in ({listed}):", *lines])
+
+
 def changes_for(facts: Facts) -> list[Change]:
     """Every single change that is worth a try."""
     return [change for make in CHANGES for change in make(facts)]
@@ -147,7 +156,7 @@ def _labels(f: Facts) -> Iterator[Change]:
         low, high = int(y.min()), int(y.max())
         if (low < 0 or high >= output.shape[1]) and high - low < output.shape[1]:
             yield Change({"labels": f"from 0, not from {low}"}, f"y = y - {low}", "classes count from 0")
-    if f.loss_kind == "bce" or f.loss_kind == "bce_logits":
+    if f.loss_kind in ("bce", "bce_logits"):
         numbers = y.unique()
         if len(numbers) == 2 and set(numbers.tolist()) != {0, 1}:
             low, high = numbers.tolist()
@@ -188,7 +197,7 @@ def _scale(f: Facts) -> Iterator[Change]:
                 f"mean, std = x.mean({of}), x.std({spread})\n"
                 "std[std <= 0] = 1\n"
                 "mean, std = mean.float(), std.float()\n"
-                "model.register_forward_pre_hook(lambda module, args: ((args[0] - mean) / std, *args[1:]))")  # fmt: skip
+                "model.register_forward_pre_hook(lambda _, args: ((args[0] - mean) / std, *args[1:]))")  # fmt: skip
     yield Change(
         {"scale": told}, code, "inputs of mean 0 and deviation 1 give every weight a gradient of the same size"
     )
@@ -228,164 +237,139 @@ MODULES = {
 }
 
 
+REASONS = {
+    "selu": "self-normalising units keep signals at their size through many layers",
+    "relu": "no flat side on both ends on which gradients vanish",
+    "tanh": "centred and bounded units",
+    "leaky_relu": "no unit can die",
+}
+
+
 def _activation(f: Facts) -> Iterator[Change]:
     kinds = unique(op.kind for op in f.hidden)
-    names = [name for kind in kinds for name in f.replaceable(kind)]
-    if not names:
-        return
-    deep = len(f.layers) > 5
+    names = unique(name for kind in kinds for name in f.replaceable(kind))
+    deep = len(f.layers) > DEEP
     wanted = {"sigmoid": ("relu", "tanh"), "tanh": ("relu",), "relu": ("leaky_relu", "selu", "tanh")}
-    for new in (("selu", "tanh") if deep else ()) + wanted.get(kinds[0], ("relu", "tanh")):
-        if new == kinds[0] or (deep and new == "relu"):
-            continue
-        reason = {
-            "selu": "self-normalising units keep signals at their size through many layers",
-            "relu": "no flat side on both ends on which gradients vanish",
-            "tanh": "centred and bounded units",
-            "leaky_relu": "no unit can die",
-        }[new]
-        listed = ", ".join(map(repr, unique(names))) + ("," if len(unique(names)) == 1 else "")
-        yield Change(
-            {"activation": new}, f"for name in ({listed}):\n    model.set_submodule(name, {MODULES[new]})", reason
-        )
+    usual = wanted.get(kinds[0], ("relu", "tanh")) if kinds else ()
+    for new in unique((*(("selu", "tanh") if deep else ()), *usual)) if names else ():
+        if new != kinds[0] and not (deep and new == "relu"):
+            code = for_names(names, f"model.set_submodule(name, {MODULES[new]})")
+            yield Change({"activation": new}, code, REASONS[new])
+
+
+OUTPUTS = {  # activation -> its module, and why
+    "linear": ("nn.Identity()", "an output without bounds"),
+    "sigmoid": ("nn.Sigmoid()", "a probability for each output"),
+    "softmax": ("nn.Softmax(dim=1)", "probabilities that sum to 1"),
+    "tanh": ("nn.Tanh()", "outputs from -1 to 1, as the targets"),
+    "log_softmax": ("nn.LogSoftmax(dim=1)", "logarithms of probabilities, which this loss takes"),
+}
+
+
+def wanted_output(f: Facts) -> str:
+    """The output activation that loss and targets ask for."""
+    task = f.task
+    assert task is not None
+    own = f.loss_kind == "nll" and not isinstance(f.training.loss, nn.NLLLoss)  # takes the logarithm itself
+    if task.kind == "values":
+        return "linear"
+    if f.loss_kind in ("ce", "bce_logits"):
+        return "linear"
+    if f.loss_kind == "nll" and not own:
+        return "log_softmax"
+    if task.kind == "binary" and task.values != (0.0, 1.0):
+        return "tanh" if task.values == (-1.0, 1.0) else "linear"
+    return "sigmoid" if task.kind in ("binary", "labels") or f.loss_kind == "bce" else "softmax"
 
 
 def _output(f: Facts) -> Iterator[Change]:
     """The output activation that the loss and the targets ask for."""
     if f.task is None or f.output is None or f.training.step is not None:
         return
-    loss, final, task = f.loss_kind, f.final, f.task
-    wanted = {"ce": "linear", "bce": "sigmoid", "bce_logits": "linear", "nll": "log_softmax"}.get(str(loss))
-    if task.kind == "values":
-        wanted = "linear"
-    elif loss == "nll" and not isinstance(f.training.loss, nn.NLLLoss):
-        wanted = "softmax"  # the user's own loss takes the logarithm
-    elif wanted is None:
-        wanted = "sigmoid" if task.kind in ("binary", "labels") else "softmax"
-        if task.kind == "binary" and task.values != (0.0, 1.0):
-            wanted = "tanh" if task.values == (-1.0, 1.0) and loss in ("mse", "l1") else "linear"
-    if wanted == final or wanted is None or (task.kind == "labels" and loss == "bce" and final == "sigmoid"):
-        return
-    module = {"linear": "nn.Identity()", "sigmoid": "nn.Sigmoid()", "softmax": "nn.Softmax(dim=1)", "tanh": "nn.Tanh()",
-              "log_softmax": "nn.LogSoftmax(dim=1)"}[wanted]  # fmt: skip
-    reason = {
-        "linear": "an output without bounds, which this loss takes",
-        "sigmoid": "a probability for each output",
-        "softmax": "probabilities that sum to 1",
-        "tanh": "outputs from -1 to 1, as the targets",
-        "log_softmax": "logarithms of probabilities, which this loss takes",
-    }[wanted]
+    wanted = wanted_output(f)
+    module, reason = OUTPUTS[wanted]
     if f.final_module:
         code = f"model.set_submodule({f.final_module!r}, {module})"
-    elif final == "linear" and isinstance(f.model, nn.Sequential):
-        code = f"model.append({module})"
-    elif final == "linear":
-        code = f"model = nn.Sequential(model, {module})"
     else:
-        return
-    yield Change({"output_activation": "none" if wanted == "linear" else wanted}, code, reason)
+        code = (
+            f"model.append({module})"
+            if isinstance(f.model, nn.Sequential)
+            else f"model = nn.Sequential(model, {module})"
+        )
+    if wanted != f.final and (f.final_module or f.final == "linear"):
+        yield Change({"output_activation": "none" if wanted == "linear" else wanted}, code, reason)
 
 
 def _loss(f: Facts) -> Iterator[Change]:
-    """The cross-entropy that outputs as they are ask for."""
+    """The cross-entropy that outputs as they are ask for, or that logits ask for once the output activation is gone."""
     task, loss, final = f.task, f.loss_kind, f.final
     if task is None or f.training.step is not None or f.output is None or task.kind == "values":
         return
-    hot = task.kind == "one-hot"
+    gone = f"model.set_submodule({f.final_module!r}, nn.Identity())\n"
+    wrong = "cross-entropy keeps its gradient where answers are wrong"
     if task.kind in ("classes", "one-hot") and f.output.ndim == 2:
-        y = "y.argmax(1)" if hot else "y"
-        if final == "softmax" and not (loss == "nll" and not isinstance(f.training.loss, nn.NLLLoss)):
+        logits = "nn.CrossEntropyLoss()"
+        own = loss == "nll" and not isinstance(f.training.loss, nn.NLLLoss)
+        if final == "softmax" and not own:
+            y = "y.argmax(1)" if task.kind == "one-hot" else "y"
             code = f"loss = lambda p, y: F.nll_loss(p.clamp_min(1e-12).log(), {y})"
-            yield Change(
-                {"loss": "cross-entropy of probabilities"}, code, "cross-entropy of the softmax's own probabilities"
-            )
+            yield Change({"loss": "cross-entropy of probabilities"}, code, wrong)
         elif final == "linear" and loss != "ce":
-            yield Change(
-                {"loss": "CrossEntropyLoss"}, "loss = nn.CrossEntropyLoss()", "cross-entropy of logits never flattens"
-            )
-        elif final == "sigmoid" and hot and loss != "bce":
-            yield Change({"loss": "BCELoss"}, "loss = nn.BCELoss()", "cross-entropy of each output's own probability")
+            yield Change({"loss": "CrossEntropyLoss"}, f"loss = {logits}", wrong)
+        elif final == "sigmoid" and task.kind == "one-hot" and loss != "bce":
+            yield Change({"loss": "BCELoss"}, "loss = nn.BCELoss()", wrong)
     elif task.kind in ("binary", "labels") and task.values == (0.0, 1.0):
+        logits = "nn.BCEWithLogitsLoss()"
         if final == "sigmoid" and loss != "bce":
-            yield Change(
-                {"loss": "BCELoss"}, "loss = nn.BCELoss()", "cross-entropy keeps its gradient where answers are wrong"
-            )
+            yield Change({"loss": "BCELoss"}, "loss = nn.BCELoss()", wrong)
         elif final == "linear" and loss != "bce_logits":
-            yield Change({"loss": "BCEWithLogitsLoss"}, "loss = nn.BCEWithLogitsLoss()",
-                         "cross-entropy of logits keeps its gradient where answers are wrong")  # fmt: skip
-
-
-def _pair(f: Facts) -> Iterator[Change]:
-    """Output activation and loss together: logits and the cross-entropy that takes them."""
-    task = f.task
-    if task is None or f.training.step is not None or not f.final_module or f.output is None or task.kind == "values":
+            yield Change({"loss": "BCEWithLogitsLoss"}, f"loss = {logits}", wrong)
+    else:
         return
-    keys = {"output_activation": "none"}
-    start = f"model.set_submodule({f.final_module!r}, nn.Identity())\n"
-    if task.kind in ("classes", "one-hot") and f.loss_kind != "ce":
-        yield Change(
-            keys | {"loss": "CrossEntropyLoss"}, start + "loss = nn.CrossEntropyLoss()", "logits with the cross-entropy"
-        )
-    if task.kind in ("binary", "labels") and f.loss_kind != "bce_logits" and task.values == (0.0, 1.0):
-        yield Change(keys | {"loss": "BCEWithLogitsLoss"}, start + "loss = nn.BCEWithLogitsLoss()",
-                     "logits with the cross-entropy that takes them")  # fmt: skip
-        if f.final not in ("sigmoid", "softmax") or f.final == "softmax":
-            start = f"model.set_submodule({f.final_module!r}, nn.Sigmoid())\n"
-            if f.loss_kind != "bce":
-                yield Change({"output_activation": "sigmoid", "loss": "BCELoss"}, start + "loss = nn.BCELoss()",
-                             "a probability for each output, with its cross-entropy")  # fmt: skip
-
-
-def _hidden_layers(f: Facts) -> list[str]:
-    return f.layers[:-1]
+    if f.final_module and loss not in ("ce", "bce_logits"):
+        told = {"output_activation": "none", "loss": logits[3:-2]}
+        yield Change(told, f"{gone}loss = {logits}", "logits with the cross-entropy that takes them")
 
 
 def _normalization(f: Facts) -> Iterator[Change]:
-    if f.norms or len(f.layers) < 3 or not f.hidden:
-        return
-    names, typed = _hidden_layers(f), [f.model.get_submodule(name) for name in _hidden_layers(f)]
-    linear = [name for name, module in zip(names, typed, strict=True) if isinstance(module, nn.Linear)]
-    images = [name for name, module in zip(names, typed, strict=True) if isinstance(module, nn.Conv2d)]
-    if len(linear) + len(images) < len(names) or not all(op.output.ndim in (2, 4) for op in f.hidden):
+    names = f.layers[:-1]
+    if f.norms or len(names) < 2 or not all(op.output.ndim in (2, 4) for op in f.hidden):
         return
     small = (f.training.batch_size or 32) < 8
-    lines = []
-    for some, kind, size in (
-        (linear, "LayerNorm" if small else "BatchNorm1d", "out_features"),
-        (images, "BatchNorm2d", "out_channels"),
-    ):
-        if some:
-            listed = ", ".join(map(repr, some)) + ("," if len(some) == 1 else "")
-            lines.append(f"for name in ({listed}):\n    layer = model.get_submodule(name)\n"
-                         f"    model.set_submodule(name, nn.Sequential(layer, nn.{kind}(layer.{size})))")  # fmt: skip
-    yield Change({"normalization": "layer" if small and not images else "batch"}, "\n".join(lines),
-                 "pre-activations are centred and of size 1 in every layer", rebuild=True)  # fmt: skip
+    of_kind = {
+        nn.Linear: ("LayerNorm" if small else "BatchNorm1d", "out_features"),
+        nn.Conv2d: ("BatchNorm2d", "out_channels"),
+    }
+    loops, placed = [], 0
+    for kind, (norm, size) in of_kind.items():
+        some = [name for name in names if isinstance(f.model.get_submodule(name), kind)]
+        placed += len(some)
+        new = f"model.set_submodule(name, nn.Sequential(layer, nn.{norm}(layer.{size})))"
+        loops += [for_names(some, "layer = model.get_submodule(name)", new)] if some else []
+    if placed == len(names):
+        reason = "pre-activations are centred and of size 1 in every layer"
+        yield Change({"normalization": "layer" if small else "batch"}, "\n".join(loops), reason, rebuild=True)
 
 
 def _dropout(f: Facts) -> Iterator[Change]:
     names = [n for n, m in f.model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0.05]
     if names:
-        listed = ", ".join(map(repr, names)) + ("," if len(names) == 1 else "")
-        code = f"for name in ({listed}):\n    model.get_submodule(name).p = 0.0"
+        code = for_names(names, "model.get_submodule(name).p = 0.0")
         yield Change({"dropout": 0.0}, code, "a small network needs all its units in each step")
 
 
 def _init(f: Facts) -> Iterator[Change]:
-    names = f.layers
-    if not names:
-        return
     kinds = {op.kind for op in f.hidden}
-    cut = not kinds or kinds & {"relu", "leaky_relu", "elu", "gelu", "silu"}
-    one, listed = len(names) == 1, ", ".join(map(repr, names))
-    start = (
-        f"torch.manual_seed(0)\nfor name in ({listed}{',' if one else ''}):\n    layer = model.get_submodule(name)\n"
-    )
-    ends = "    if layer.bias is not None:\n        nn.init.zeros_(layer.bias)"
-    he = Change({"init": "He"}, f'{start}    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")\n{ends}',
-                "weights that keep ReLU's signal at its size from layer to layer")  # fmt: skip
-    glorot = Change({"init": "Glorot"}, f"{start}    nn.init.xavier_uniform_(layer.weight)\n{ends}",
-                    "weights that keep signals at their size from layer to layer")  # fmt: skip
-    yield from (he, glorot) if cut else (glorot,)
+    choices = {
+        "He": 'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+        "Glorot": "nn.init.xavier_uniform_(layer.weight)",
+    }
+    for name, line in choices.items() if f.layers else ():
+        if name == "He" and kinds and not kinds & {"relu", "leaky_relu", "elu", "gelu", "silu"}:
+            continue
+        zero = "if getattr(layer, 'bias', None) is not None:\n        nn.init.zeros_(layer.bias)"
+        code = "torch.manual_seed(0)\n" + for_names(f.layers, "layer = model.get_submodule(name)", line, zero)
+        yield Change({"init": name}, code, "weights that keep signals at their size from layer to layer")
 
 
 def _frozen(f: Facts) -> Iterator[Change]:
@@ -407,53 +391,40 @@ def _class_weights(f: Facts) -> Iterator[Change]:
     if task is None or f.y is None or not task.classifies or f.training.step is not None:
         return
     truth = task.truth(f.y)
-    if truth.min() < 0:
-        return
-    counts = truth.bincount()
+    counts = truth.clamp_min(0).bincount()
     if len(counts) < 2 or (counts == 0).any() or counts.max() < 2 * counts.min():
         return
     weights = [round(len(truth) / (len(counts) * c), 4) for c in counts.tolist()]
-    reason = "each class counts alike, however rare"
-    told = {"class_weights": "inverse to the classes' shares"}
+    listed = f"torch.tensor({weights}, device={str(f.y.device)!r})"
+    code = None
     if f.loss_kind == "ce" and f.output is not None and len(counts) == f.output.shape[1]:
-        device = "" if f.y.device.type == "cpu" else f", device={str(f.y.device)!r}"
-        yield Change(told, f"loss = nn.CrossEntropyLoss(weight=torch.tensor({weights}{device}))", reason)
-    elif f.loss_kind == "bce_logits":
-        yield Change(
-            told, f"loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor({round(weights[1] / weights[0], 4)}))", reason
-        )
-    elif f.loss_kind == "bce":
-        low, high = weights
-        code = f"loss = lambda p, y: F.binary_cross_entropy(p, y, weight=torch.where(y > 0.5, {high}, {low}))"
-        yield Change(told, code, reason)
+        code = f"loss = nn.CrossEntropyLoss(weight={listed})"
     elif f.loss_kind == "nll" and isinstance(f.training.loss, nn.NLLLoss):
-        yield Change(told, f"loss = nn.NLLLoss(weight=torch.tensor({weights}))", reason)
+        code = f"loss = nn.NLLLoss(weight={listed})"
+    elif task.kind == "binary" and f.loss_kind == "bce_logits":
+        code = f"loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor({round(weights[1] / weights[0], 4)}))"
+    elif task.kind == "binary" and f.loss_kind == "bce":
+        weight = f"torch.where(y > 0.5, {weights[1]}, {weights[0]})"
+        code = f"loss = lambda p, y: F.binary_cross_entropy(p, y, weight={weight})"
+    if code:
+        yield Change({"class_weights": "inverse to the classes' shares"}, code, "each class counts alike, however rare")
+
+
+CHOICES = (("Adam", 0.001, ""), ("Adam", 0.01, ""), ("SGD", 0.01, ", momentum=0.9"))
 
 
 def _optimizer(f: Facts) -> Iterator[Change]:
     own = type(f.training.optimizer).__name__
     lr = f.training.optimizer.param_groups[0].get("lr", 0.0)
-    for name, value, changes in (("Adam", 0.001, 1), ("Adam", 0.01, 2), ("SGD", 0.01, 2)):
-        if (
-            name == own
-            or (name == "SGD" and own == "Adam" and len(f.layers) > 5)
-            or (own in ("AdamW", "NAdam")
-            and name == "Adam")
-        ):
+    for name, value, more in CHOICES:
+        if name in own or (name == "SGD" and "Adam" in own and len(f.layers) > DEEP):
             continue
-        if name == "SGD" and own == "SGD":
-            continue
-        more = {"momentum": 0.9} if name == "SGD" else {}
-        told: dict[str, Any] = {"optimizer": f"{name}(lr={value})" if changes == 1 else name}
-        if changes == 2 and value != lr:
+        told: dict[str, Any] = {"optimizer": f"{name}(lr={value})" if value == 0.001 else name}
+        if value not in (0.001, lr):
             told["lr"] = value
-        reason = (
-            "steps of about lr for each weight, whatever its gradient's size"
-            if name == "Adam"
-            else "plain steps with momentum"
-        )
-        code = f"optimizer = torch.optim.{name}(model.parameters(), {', '.join(f'{k}={v!r}' for k, v in ({'lr': value} | more).items())})"
-        yield Change(told, code, reason)
+        code = f"optimizer = torch.optim.{name}(model.parameters(), lr={value}{more})"
+        steps = "steps of about lr for each weight, whatever its gradient's size"
+        yield Change(told, code, steps if name == "Adam" else "steps along the gradient, with momentum")
 
 
 FACTORS = (0.1, 10.0, 0.01, 100.0, 3.0, 0.3, 0.001, 1000.0)
@@ -463,12 +434,12 @@ def _lr(f: Facts) -> Iterator[Change]:
     group = f.training.optimizer.param_groups[0]
     lr = float(group.get("lr", 0.0))
     plain = isinstance(f.training.optimizer, torch.optim.SGD)
-    low, high = (1e-5, 1.0) if plain else (1e-4, 0.1)
+    least, most = (1e-5, 1.0) if plain else (1e-4, 0.1)
     values = [rounded(lr * factor) for factor in FACTORS]
     if plain and f.sharpness and f.sharpness * lr / 2 > 0.5:
         values.insert(0, rounded(0.5 * 2 / f.sharpness))
     for value in unique(values):
-        if value > 0 and (low <= value <= high or (value == values[0] and value < lr)):
+        if value > 0 and (least <= value <= most or (value == values[0] and value < lr)):
             reason = f"{value / lr:g} times the learning rate"
             if plain and f.sharpness and f.sharpness > 0 and value < lr:
                 reason += f": the curvature at the start, {f.sharpness:.3g}, takes at most {2 / f.sharpness:.2g}"
@@ -519,7 +490,7 @@ def _layers(f: Facts) -> Iterator[Change]:
     kinds = unique(op.kind for op in f.hidden if op.kind in MODULES or op.kind == "sigmoid")
     kind = {**MODULES, "sigmoid": "nn.Sigmoid()"}[kinds[0]] if kinds else "nn.ReLU()"
     children = dict(f.model.named_children())
-    after = [name for name in list(children)[list(children).index(f.layers[-1]) + 1 :]]
+    after = list(children)[list(children).index(f.layers[-1]) + 1 :]
     ends = "".join(f", model[{list(children).index(name)}]" for name in after)
     tries = {}
     if min(widths) < WIDE:
@@ -536,6 +507,6 @@ def _layers(f: Facts) -> Iterator[Change]:
 
 
 CHANGES: tuple[Callable[[Facts], Iterator[Change]], ...] = (
-    _labels, _scale, _target_scale, _output, _loss, _pair, _class_weights, _shuffle, _frozen, _lr, _optimizer, _activation,
-    _init, _normalization, _dropout, _weight_decay, _batch_size, _epochs, _layers,
+    _labels, _scale, _target_scale, _output, _loss, _class_weights, _shuffle, _frozen, _lr, _optimizer, _activation,
+   _init,    _normalization, _dropout, _weight_decay, _batch_size, _epochs, _layers,
 )  # fmt: skip
