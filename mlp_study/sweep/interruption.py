@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import signal
-from typing import Any
+from typing import Any, Self
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback
 
-from mlp_study.runtime.signals import interruption
-from mlp_study.training.stopping import SignalListener
+from mlp_study.runtime import signals
 
 
-class Interruption(SignalListener):
-    """Remembers the first signal, so that no file is cut short; a second Ctrl-C acts at once.
+class Interruption(Callback):
+    """Defers signals while a sweep works; training answers them itself."""
 
-    While a population trains, training itself answers the signal; this callback covers one that came before.
-    """
+    def __init__(self, passed_on: Any = None) -> None:
+        self._passed_on = passed_on
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.signal = ""
+    def __enter__(self) -> Self:
+        self._deferred = signals.deferred(self._passed_on)
+        self._deferred.__enter__()
+        return self
 
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.signal and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = self.signal or signal.Signals(number).name
+    def __exit__(self, *exception: Any) -> None:
+        self._deferred.__exit__(*exception)
 
     def raise_if_asked(self) -> None:
         """Raise ``Interrupted``, or ``Preempted``, after a signal."""
-        if self.signal:
-            raise interruption(self.signal, f"stopped by {self.signal}")
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """End a training that began after the signal."""
-        self.raise_if_asked()
+        signals.raise_if_asked()
