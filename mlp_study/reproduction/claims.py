@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from mlp_study.probes.gradient_check import TOLERANCE
 from mlp_study.probes.verdict import UNSTABLE
 from mlp_study.reproduction.experiments import Claim, Experiment
+from mlp_study.reproduction.intervals import Estimate, difference, estimate
 from mlp_study.reproduction.measures import GRADIENT, widest
 from mlp_study.reproduction.runs import Done
-from mlp_study.reproduction.statistics import Estimate, difference, estimate
 
 HOLDS, FAILS, ONLY, UNKNOWN = "holds", "does not hold", "holds only with ", "not measured"
 

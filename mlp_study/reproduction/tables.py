@@ -14,7 +14,7 @@ from mlp_study.reproduction.claims import Case, Findings, Verdict
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mlp_study.reproduction.statistics import Estimate
+    from mlp_study.reproduction.intervals import Estimate
 
 HEADINGS = ("claim", "published", "case", "measured", "deviation", "n", "95 % interval", "verdict", "mechanism")
 SHOWN = {  # columns of the variants' table: heading -> measure

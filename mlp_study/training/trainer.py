@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mlp_study.config.schema import RunConfig
-from mlp_study.runtime.allocator import freed_memory_kept
+from mlp_study.runtime.host_memory import freed_memory_kept
 from mlp_study.runtime.signals import deferred
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import read_checkpoint
