@@ -7,11 +7,15 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {"load_run": "mlp_study.records.run_folder", "load_results": "mlp_study.records.runs_table"}
+_HOMES = {
+    "load_run": "mlp_study.records.run_folder",
+    "load_results": "mlp_study.records.runs_table",
+    "register_activation": "mlp_study.factors.activations",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """``load_run``, ``load_results`` and ``diagnose``, imported when they are asked for."""
+    """Import a public name when it is asked for."""
     if name == "diagnose":
         return importlib.import_module("mlp_study.diagnose")  # a module that can be called
     if name in _HOMES:
@@ -20,5 +24,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """With the names that are imported when they are asked for."""
+    """List the names that are imported when they are asked for, too."""
     return sorted({*globals(), *_HOMES, "diagnose"})

@@ -173,18 +173,6 @@ def test_on_a_gpu_a_minibatch_too_large_for_a_copy_each_is_shared(monkeypatch: p
     assert rules_first_fits([config("data.batch_size=full")], tiny_images()), "a full batch is the split"
 
 
-def test_one_stream_alone_is_what_it_is_among_others() -> None:
-    configs = [config(f"seed={s}", f"data.scale={scale}") for scale in ("unit", "robust", "whiten") for s in (0, 1)]
-    feed = module_of(*configs).feed
-    [whole] = feed.evaluation_blocks("train", 8)
-    for stream in range(len(feed.keys)):
-        own = feed.alone(stream)
-        [block] = own.evaluation_blocks("train", 8)
-        assert torch.equal(own.inputs(block), feed.inputs(whole)[stream : stream + 1])
-        member = feed.stream_of.index(stream)
-        assert torch.equal(own.targets(block), feed.targets(whole)[member : member + 1])
-
-
 def test_full_batches_of_fixed_images_are_one_stream_for_all_seeds() -> None:
     members = [config("data.batch_size=full", "data.validation=test", f"seed={s}") for s in range(3)]
     module = module_of(*members)

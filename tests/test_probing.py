@@ -135,28 +135,6 @@ def test_adaptive_optimizers_are_judged_by_what_they_have_gathered():
     torch.testing.assert_close(kept[0][names.index("adagrad")], squares[0][names.index("adagrad")])
 
 
-def test_networks_alike_are_looked_at_once(monkeypatch):
-    """Two seeds' networks on two scales, each twice with two learning rates: until one of them has moved."""
-    seen = []
-    unit_probes = probing.unit_probes
-
-    def counted(mlp, chunks, names):
-        chunks = list(chunks)
-        seen.append((mlp.K, sum(x_GBI.shape[0] * x_GBI.shape[1] for x_GBI, _ in chunks)))
-        return unit_probes(mlp, chunks, names)
-
-    monkeypatch.setattr(probing, "unit_probes", counted)
-    choices = list(product((0, 1), ("none", "unit"), (0.01, 0.02)))
-    module, _ = module_of(*([f"seed={s}", f"data.scale={scale}", f"optimizer.lr={lr}"] for s, scale, lr in choices))
-    measure_ends(module, module.mlp, module.feed)
-    assert seen == [(2, 300), (2, 300)], "a scale's images once for two seeds' networks"
-    seen.clear()
-    with torch.no_grad():
-        module.mlp.weights[0][0, 0, 0] += 1
-    measure_ends(module, module.mlp, module.feed)
-    assert sorted(seen) == [(2, 300), (3, 300)]
-
-
 def test_members_get_what_they_asked_for_and_epochs_between_are_left_out():
     configs = [run("probes.every=2", "seed=1"), run("probes.every=2", "probes.epochs=[weight_norm]", "activation=tanh")]
     relu, tanh = train_population(configs)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.plugin_settings import store_plugin_configs
 from mlp_study.config.schema import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
+from mlp_study.config.trust import guarded_configs
 from mlp_study.errors import ConfigError, no_such_option, unknown
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def default_choices() -> dict[str, str]:
     return {group: choice for group, choice in choices if group in GROUPS}
 
 
+RESOLVING = "ConfigError raised while resolving interpolation: "  # OmegaConf's words before ours
 SWEEP = "add -m before the overrides, or quote one value"  # to who gives several values to a command that can sweep
 
 
@@ -98,9 +100,9 @@ def compose(overrides: Sequence[str], several: str = SWEEP) -> dict[str, Any]:
     register_groups()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
+        with guarded_configs(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
             composed = hydra_compose("config", overrides=with_variant(overrides))
-        plain = OmegaConf.to_container(composed, resolve=True)
+            plain = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a group's choice
         raise explain(overrides, error, several) from error
     assert isinstance(plain, dict)
@@ -196,7 +198,7 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
     if "Config group override" in str(error) and nameless:
         return ConfigError(f"{', '.join(nameless)}: a group of the configuration takes the name of a choice")
     said = [str(part).splitlines()[0].rstrip(".") for part in (error, error.__cause__) if str(part or "")]
-    return ConfigError(": ".join(said))  # the cause says what the option takes
+    return ConfigError(": ".join(said).replace(RESOLVING, ""))  # the cause says what the option takes
 
 
 def _values(override: Any) -> Iterator[Any]:

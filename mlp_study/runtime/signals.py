@@ -157,11 +157,12 @@ def deferred(passed_on: Any = None) -> Iterator[None]:
     """Within it a signal is only remembered: ask ``asked`` or ``raise_if_asked``. A second Ctrl-C acts at once.
 
     Args:
-        passed_on: a ``multiprocessing.Value`` that a parent process sets to the signal that it got; None for none.
+        passed_on: a shared number that a parent process sets to the signal that it got; None for none.
     """
     outermost = _listener.install()
     mine = threading.current_thread() is threading.main_thread()
-    before, _listener.passed_on = _listener.passed_on, passed_on or _listener.passed_on
+    before = _listener.passed_on
+    _listener.passed_on = before if passed_on is None else passed_on
     _listener.deferrals += mine
     try:
         yield

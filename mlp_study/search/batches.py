@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from mlp_study.errors import ConfigError, DataError, StudyError
 from mlp_study.records import wandb_run
 from mlp_study.records.runs_table import read_run
 from mlp_study.search.pruning import OwnTrial, Pruning
-from mlp_study.sweep.composer import Composer
-from mlp_study.sweep.executor import Executor, Keeping, in_words
+from mlp_study.sweep.executor import Executor, SavePolicy, in_words
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.launch import MODELS_UP_TO, Launch
 from mlp_study.sweep.plan import Population, make_plan
@@ -53,7 +54,7 @@ class Populations:
         self.table = SweepTable(self.store.folder)
         self.name = self.launch.name(self.store.folder)
         few = settings.n_trials * settings.repeats <= MODELS_UP_TO
-        self.keeping = Keeping(None, self.name, "models" if few else "best")
+        self.policy = SavePolicy(None, self.name, "models" if few else "best")
 
     def config(self, overrides: Sequence[str]) -> RunConfig:
         """Compose a trial's config.
@@ -72,7 +73,7 @@ class Populations:
         """
         self.store.open(None)
         write_multirun(self.master, self.store.folder)
-        self.keeping.hydra_files = HydraFiles(self.composer.full(sample))
+        self.policy.hydra_files = HydraFiles(self.composer.full(sample))
         self.table.refresh()
         with self.launch.logged(self.store.folder), contextlib.closing(self.store):
             try:
@@ -114,7 +115,7 @@ class Populations:
         plan = make_plan([job for job, _ in jobs.values()], self.composer)
         numbers = {run_id: number for run_id, (_, number) in jobs.items()}
         callbacks = [Pruning(trials, self.pruned_by)] if self.pruned_by is not None and repeat is None else []
-        executor = Executor(self.store, self.keeping, callbacks)
+        executor = Executor(self.store, self.policy, callbacks)
         executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
         self.table.refresh()
         if self.pruned_by is not None and repeat is not None:
@@ -154,7 +155,8 @@ class Jobs:
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
         """Launch the jobs of consecutive trials together."""
         found: list[list[Row]] = []
-        for group in _consecutive(trials):
+        for _, consecutive in groupby(enumerate(trials), key=lambda place: place[1].number - place[0]):
+            group = [trial for _, trial in consecutive]
             repeats = max(1, len(group[0].seeds))
             jobs = [job for trial in group for job in jobs_of(trial)]
             returns = self.launcher.launch(jobs, initial_job_idx=group[0].number * repeats)
@@ -178,15 +180,6 @@ class Jobs:
             return {"outcome": "failed", "cause": f"the task returned {value!r}; it takes {takes}"}
         finite = all(math.isfinite(v) for v in row.values())
         return {**row, "outcome": "completed" if finite else "diverged"}
-
-
-def _consecutive(trials: Sequence[OwnTrial]) -> list[list[OwnTrial]]:
-    groups: list[list[OwnTrial]] = []
-    for trial in trials:
-        if not groups or groups[-1][-1].number + 1 != trial.number:
-            groups.append([])
-        groups[-1].append(trial)
-    return groups
 
 
 def jobs_of(trial: OwnTrial) -> list[list[str]]:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,11 +22,11 @@ from mlp_study.errors import StudyError
 from mlp_study.records import wandb_run
 from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
 from mlp_study.runtime.files import write_file
-from mlp_study.search.best_trial import best_yaml, command, overrides_of
+from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
 from mlp_study.sweep.locks import Locks
-from mlp_study.sweep.summary import aligned
+from mlp_study.sweep.printing import aligned
 
 if TYPE_CHECKING:
     from mlp_study.search.batches import Populations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BEST, FIGURES = "best.yaml", "figures"
+BEST, FIGURES, RESULTS = "best.yaml", "figures", "optimization_results.yaml"
 SHOWN = 10  # trials in the printed table
 
 
@@ -77,7 +78,8 @@ class SearchResults:
         locks = Locks(self.folder / ".sweep" / "results")
         try:
             with locks.exclusive("results"):
-                whole = all((self.folder / name).exists() for name in (ABOUT, IMPORTANCE, FIGURES, BEST))
+                files = (ABOUT, IMPORTANCE, FIGURES, RESULTS, *([BEST] if self.populations else []))
+                whole = all((self.folder / name).exists() for name in files)
                 if not whole or (self.folder / TRIALS).read_text(encoding="utf-8") != trials:
                     self._write(rows, trials, best)
         finally:
@@ -86,22 +88,23 @@ class SearchResults:
         return {"name": "optuna", **self.result(best)}
 
     def _write(self, rows: Sequence[Mapping[str, Any]], trials: str, best: Sequence[FrozenTrial]) -> None:
-        """Write everything; the best trial's file is the last one, which says that all are there."""
-        (self.folder / BEST).unlink(missing_ok=True)
+        """Write everything; the last file says that all are there."""
+        (self.folder / RESULTS).unlink(missing_ok=True)
         write_file(self.folder / TRIALS, trials)
         shares = importance(self.study.study, self.objectives)
         write_file(self.folder / IMPORTANCE, table([{"objective": m, **found} for m, found in shares.items()]))
         write_file(self.folder / ABOUT, json.dumps(self.about(), indent=1) + "\n")
-        results = yaml.safe_dump({"name": "optuna", **self.result(best)}, sort_keys=False)
-        write_file(self.folder / "optimization_results.yaml", results)
+        values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(self.objectives, best[0].values, strict=True))
+        about = f"Trial {best[0].number} of {len(rows)}, study {self.study.settings.study_name!r}: {values}"
+        if self.populations is not None:
+            content = best_yaml(about, self.populations.config(self.overrides(best[0])), self.folder)
+            for path in (self.folder / "experiment" / BEST, self.folder / BEST):
+                write_file(path, content)
         images = draw(self.study.study, self.objectives, self.folder / FIGURES)
         page = self.make_page() if self.make_page else None
         self.track(rows, images | dict(page.figures if page else {}), best[0])
-        values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(self.objectives, best[0].values, strict=True))
-        about = f"Trial {best[0].number} of {len(rows)}, study {self.study.settings.study_name!r}: {values}"
-        content = best_yaml(about, self.overrides(best[0]), self.folder)
-        for path in (self.folder / "experiment" / BEST, self.folder / BEST):
-            write_file(path, content)
+        results = yaml.safe_dump({"name": "optuna", **self.result(best)}, sort_keys=False)
+        write_file(self.folder / RESULTS, results)
         if page:
             print(f"report: {page.page}", flush=True)
 
@@ -158,9 +161,7 @@ class SearchResults:
 
     def overrides(self, trial: FrozenTrial) -> list[str]:
         """Return what a single run of this trial takes."""
-        attributes = trial.user_attrs
-        config = self.populations.config if self.populations else None
-        return overrides_of(attributes.get("overrides", []), attributes.get("seeds"), config)
+        return single_run(trial.user_attrs.get("overrides", []), trial.user_attrs.get("seeds", []))
 
     def show(self, best: Sequence[FrozenTrial]) -> None:
         """Print the best trials, what matters, and how to go on."""
@@ -180,8 +181,9 @@ class SearchResults:
                 metric = row.pop("objective")
                 shares = sorted(((float(share), name) for name, share in row.items() if share), reverse=True)
                 print(f"importance for {metric}: {', '.join(f'{name} {share:.2f}' for share, name in shares)}")
-        print(f"best trial {best[0].number}: {command(self.overrides(best[0]))}")
-        print(f"{self.folder / BEST}, {self.folder / TRIALS}, {self.folder / FIGURES}", flush=True)
+        again, files = self.overrides(best[0]), [BEST, TRIALS, FIGURES] if self.populations else [TRIALS, FIGURES]
+        print(f"best trial {best[0].number}: {command(again, self.folder) if self.populations else shlex.join(again)}")
+        print(", ".join(str(self.folder / name) for name in files), flush=True)
 
     def result(self, best: Sequence[FrozenTrial]) -> dict[str, Any]:
         """Return what Hydra's stock plugin writes as ``optimization_results.yaml``."""

@@ -185,19 +185,18 @@ def described(settings: SearchSettings, space: Space, ignored: frozenset[str]) -
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """The first setting in which two descriptions differ."""
-    for key in ours:
-        there, here = theirs.get(key), ours[key]
-        if isinstance(there, dict) and isinstance(here, dict):
-            for name in {**there, **here}:
-                if there.get(name) != here.get(name):
-                    return f"{name} is {there.get(name, 'not searched')} there, {here.get(name, 'not searched')} here"
-        elif isinstance(there, list) and isinstance(here, list) and there != here:
-            only_there, only_here = [v for v in there if v not in here], [v for v in here if v not in there]
-            return f"{key} {', '.join(only_there) or 'nothing'} there, {', '.join(only_here) or 'nothing'} here"
-        elif there != here:
-            return f"{key}={there} there, {here} here"
+    """Return the first setting in which two descriptions differ."""
+    there, here = _flat(theirs), _flat(ours)
+    for key in {**there, **here}:
+        if there.get(key) != here.get(key):
+            return f"{key} is {there.get(key, 'not set')} there, {here.get(key, 'not set')} here"
     return "it was written by another version"
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, str]:
+    fixed = dict(override.partition("=")[::2] for override in about.get("fixed", ()))
+    rest = {key: str(value) for key, value in about.items() if key not in ("space", "fixed")}
+    return {**rest, **about.get("space", {}), **fixed}
 
 
 def extended(name: str, space: Space, own: OwnTrial) -> list[str]:

@@ -9,10 +9,9 @@ from typing import Any
 
 from omegaconf import OmegaConf, open_dict, read_write
 
-from mlp_study.errors import ConfigError
+from mlp_study.errors import ConfigError, masked
 from mlp_study.search.objective import Objective, read_objectives
 from mlp_study.search.samplers import Settings, pruner_settings, sampler_settings
-from mlp_study.search.storage import masked
 
 STUDY = "mlp_study"
 CODE_ALLOWED = "MLP_STUDY_CUSTOM_SEARCH_SPACE"  # an environment variable: no config sets one for its own command
@@ -107,10 +106,10 @@ def hide_passwords(master: Any) -> bool:
     """
     hydra = master.hydra
     plain: Any = OmegaConf.to_container(hydra.sweeper, resolve=False)
-    typed = [str(override) for override in hydra.overrides.hydra]
+    given: Any = OmegaConf.to_container(hydra.overrides, resolve=False)
     with read_write(hydra), open_dict(hydra):
         if isinstance(plain.get("storage"), str):
             hydra.sweeper.storage = masked(plain["storage"])
         for kind in ("hydra", "task"):
-            hydra.overrides[kind] = [masked(str(override)) for override in hydra.overrides[kind]]
-    return any(masked(override) != override for override in typed)
+            hydra.overrides[kind] = [masked(override) for override in given[kind]]
+    return any(masked(override) != override for override in given["hydra"])

@@ -28,7 +28,7 @@ def on_gpu(config: RunConfig) -> bool:
 
 
 def check_device(config: RunConfig) -> None:
-    """Whether the device that is asked for is here.
+    """Check that the device that is asked for is on this machine.
 
     Raises:
         ConfigError: it is not.
@@ -43,7 +43,7 @@ def check_device(config: RunConfig) -> None:
 
 
 def step_bytes(device: torch.device) -> int:
-    """Bytes that the inputs and activations of one step may take."""
+    """Return how many bytes the inputs and activations of one step may take."""
     import torch
 
     if device.type != "cuda":
@@ -53,7 +53,7 @@ def step_bytes(device: torch.device) -> int:
 
 @contextlib.contextmanager
 def enough_memory(config: RunConfig) -> Iterator[None]:
-    """For networks of this config's shape: where PyTorch finds no memory for them, the options that ask for it.
+    """Turn PyTorch's refusal of memory into an error that names the options that ask for it.
 
     Raises:
         ConfigError: an allocation was refused.

@@ -6,10 +6,9 @@ S minibatches in a block, B minibatch, I pixels.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ class StreamKey:
 
 
 def stream_key(config: RunConfig) -> StreamKey:
-    """The input stream of a run."""
+    """Return the input stream of a run."""
     split_seed = config.seed if config.data.split_seed is None else config.data.split_seed
     fixed = config.data.validation == "test"  # nothing is split off: all seeds train on the same images
     order = 0 if config.data.batch_size == "full" and fixed else config.seed
@@ -105,7 +104,7 @@ class Feed:
         self._at_once: AffineTransform | None = None
 
     def train_index(self, key: StreamKey) -> Tensor:
-        """Indices of a stream's training split, [N]."""
+        """Return the indices of a stream's training split, [N]."""
         return self._splits[key.split_seed][0]
 
     def _split(self, seed: int) -> tuple[Tensor, Tensor]:
@@ -119,7 +118,7 @@ class Feed:
         return train, val
 
     def _fit(self, fitted: Fitted) -> list[Transform]:
-        """Each stream's normalizer, fitted on its own training split only."""
+        """Fit each stream's normalizer on its own training split only."""
         for key in self.keys:
             if (key.split_seed, key.scale) not in fitted:
                 train_NI = self.pixels["train"][self.train_index(key)]
@@ -145,7 +144,7 @@ class Feed:
         return self.labels["train"].device.type == "cpu"
 
     def train_blocks(self, epoch: int) -> Iterator[Block]:
-        """One epoch's blocks; every seed has its own order of its own training split."""
+        """Yield one epoch's blocks; every seed has its own order of its own training split."""
         if self.data.batch_size == "full":
             index_RN = torch.stack([self._splits[split_seed][0] for _, split_seed in self.orders])
             yield Block("train", index_RN[:, None])
@@ -170,7 +169,7 @@ class Feed:
         return max(1, min(BLOCK_STEPS, BLOCK_WORK // self.members, BLOCK_BYTES // pixel_bytes))
 
     def evaluation_blocks(self, part: str, widest: int) -> list[Block]:
-        """The images of ``part`` (train, val or test) in chunks, for layers of up to ``widest`` units."""
+        """Return the images of ``part`` (train, val or test) in chunks, for layers of up to ``widest`` units."""
         where = "test" if part == "test" or (part == "val" and self.data.validation == "test") else "train"
         if where == "test":
             index_RN = torch.arange(len(self.labels["test"])).expand(len(self.orders), -1)
@@ -180,40 +179,16 @@ class Feed:
         chunk = max(64, (EVALUATION_BYTES if self._on_cpu else EVALUATION_BYTES_GPU) // per_image)
         return [Block(where, piece_RB[:, None]) for piece_RB in index_RN.split(chunk, dim=1)]
 
-    def alone(self, stream: int) -> Feed:
-        """One stream, as if it fed one member: to look at many, one after the other, without making all of each time.
-
-        Args:
-            stream: its number here.
-        """
-        one = copy.copy(self)
-        key = self.keys[stream]
-        one.keys, one.orders, one.transforms = [key], [(key.seed, key.split_seed)], [self.transforms[stream]]
-        one.members, one.per_stream, one.stream_of, one.order_of_stream = 1, [1], [0], [0]
-        zero = torch.zeros_like(self._stream_of_member[:1])
-        one._stream_of_member = one._order_of_stream = one._order_of_member = zero
-        one.shares, one._at_once = True, None
-        return one
-
-    def evaluated_alike(self) -> list[tuple[int, list[int]]]:
-        """A stream's number, and the members that see the same as its own: evaluation has one order for all."""
-        first: dict[StreamKey, int] = {}
-        stands_for = [first.setdefault(replace(key, seed=0), stream) for stream, key in enumerate(self.keys)]
-        found: dict[int, list[int]] = {}
-        for k, stream in enumerate(self.stream_of):
-            found.setdefault(stands_for[stream], []).append(k)
-        return list(found.items())
-
     def inputs(self, block: Block, dtype: torch.dtype = torch.float32) -> Tensor:
-        """What the model takes of a block, [inputs, S, B, I]: its scaled images, dealt out."""
+        """Return what the model takes of a block, [inputs, S, B, I]: its scaled images, dealt out."""
         return self.dealt(self.scaled(block, dtype))
 
     def dealt(self, x_GBI: Tensor) -> Tensor:
-        """Each stream's images [G, ...]; where neighbours share no stream, each member's [K, ...]."""
+        """Return each stream's images [G, ...], or each member's [K, ...] where neighbours share no stream."""
         return x_GBI if self.shares else x_GBI.index_select(0, self._stream_of_member)
 
     def scaled(self, block: Block, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
-        """Each stream's scaled images of a block, [G, S, B, I].
+        """Scale a block's images for each stream, [G, S, B, I].
 
         Args:
             block: which images.
@@ -238,6 +213,6 @@ class Feed:
         return out
 
     def targets(self, block: Block) -> Tensor:
-        """Each member's labels, [K, S, B], int64."""
+        """Return each member's labels, [K, S, B], int64."""
         labels_RSB = self.labels[block.split][block.index_RSB.to(self.labels[block.split].device)]
         return labels_RSB.expand(self.members, -1, -1) if len(self.orders) == 1 else labels_RSB[self._order_of_member]

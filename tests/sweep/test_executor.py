@@ -164,6 +164,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(monkeypatch, tmp_path, capsy
 
 @pytest.mark.slow
 def test_hydras_callbacks_see_every_job_that_trains(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLP_STUDY_TRUST_CONFIGS", "1")  # callbacks may run any code
     names = ("PickleJobInfo", "LogJobReturn")
     config = [
         f"+hydra.callbacks.{n}={{_target_: hydra.experimental.callbacks.{n}Callback}}".replace(" ", "") for n in names

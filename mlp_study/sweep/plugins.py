@@ -1,18 +1,16 @@
-"""The work of the two plugins: a grid to jobs, jobs to populations; other tasks go to Hydra's own ``run_job``."""
+"""The work of the two Hydra plugins: a grid to jobs, jobs to populations; other tasks go to Hydra's own ``run_job``."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.composing import with_variant
 from mlp_study.errors import ConfigError, StudyError, unknown
-from mlp_study.sweep.callbacks import JobCallbacks
-from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand, read_axes
-from mlp_study.sweep.plan import composed
+from mlp_study.sweep.plan import composed, sampled_parts
 from mlp_study.sweep.store import sweep_folder, write_multirun
 from mlp_study.sweep.tasks import is_training
 
@@ -24,9 +22,8 @@ if TYPE_CHECKING:
 
     from mlp_study.config.plugin_settings import SlurmConfig
 
-log = logging.getLogger(__name__)
-
 EXECUTORS = ("auto", "process", "processes", "slurm")
+LARGE = 20_000  # runs: the plan of a larger grid is estimated by dry_run from some of them
 
 
 def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> list[Any]:
@@ -36,7 +33,7 @@ def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, l
         ConfigError: the grid is empty or not valid.
         StudyError: at the end, if any run failed.
     """
-    if _simulated(overrides, master, context, launcher):
+    if _plans_a_large_grid(overrides, master, context, launcher):
         return []
     jobs = [with_variant(job) for job in expand(overrides, context.config_loader)]
     if _asks(overrides, "resume"):
@@ -69,17 +66,20 @@ def _asks(overrides: Sequence[str], key: str) -> bool:
     return bool(given) and given[-1] not in ("", "null", "false")
 
 
-def _simulated(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> bool:
+def _plans_a_large_grid(
+    overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher
+) -> bool:
     """Whether this was a ``dry_run`` of a very large grid, whose plan is now printed."""
-    from mlp_study.sweep.simulation import SIMULATED, print_simulation, simulate
-
     axes = read_axes(overrides, context.config_loader)
+    runs = math.prod(len(set(axis)) for axis in axes.values())
     dry = [value.partition("=")[2].lower() for value in axes.get("dry_run", ())] == ["true"]
-    if not dry or math.prod(map(len, axes.values())) <= SIMULATED or any("experiment" in key for key in axes):
+    if not dry or runs <= LARGE or any("experiment" in key for key in axes):
         return False
     if not is_training(getattr(launcher, "task_function", None), master):
         return False
-    print_simulation(simulate(axes, Composer(context.config_loader, master)), sweep_folder(master))
+    from mlp_study.sweep.printing import print_sampled_plan
+
+    print_sampled_plan(sampled_parts(axes, Composer(context.config_loader, master)), runs, sweep_folder(master))
     return True
 
 
@@ -113,7 +113,8 @@ def launch(
         basic = BasicLauncher()
         basic.setup(hydra_context=context, task_function=task, config=master)
         return basic.launch(jobs, initial_job_idx=first)
-    cluster = _cluster(slurm) if executor == "slurm" else None
+    refuse_job_callbacks(context)
+    cluster = _cluster(slurm, master) if executor == "slurm" else None
     composer = Composer(context.config_loader, master)
     ids, cells = composed(jobs, composer, first)  # before the slow imports: a misspelt option need not wait for them
     if not cells[0].config.dry_run and cluster is None:
@@ -122,14 +123,38 @@ def launch(
         import_lightning()
     from mlp_study.sweep.launch import Launch
 
-    callbacks = JobCallbacks(context.callbacks, task, composer)
-    return Launch(master, composer, executor, workers, cluster, callbacks, task).run(jobs, ids, cells)
+    return Launch(master, composer, executor, workers, cluster, task).run(jobs, ids, cells)
 
 
-def _cluster(slurm: Any) -> SlurmConfig:
+def refuse_job_callbacks(context: HydraContext) -> None:
+    """Raise ConfigError if a Hydra callback wants to see each job: here jobs train together."""
+    from hydra.experimental.callback import Callback
+
+    for callback in context.callbacks.callbacks:
+        for name in ("on_job_start", "on_job_end"):
+            if getattr(type(callback), name) is not getattr(Callback, name):
+                raise ConfigError(
+                    f"hydra.callbacks: {type(callback).__name__} is called for each job ({name}), and runs train "
+                    "together; it takes hydra/launcher=basic, which trains one after the other"
+                )
+
+
+def _cluster(slurm: Any, master: DictConfig) -> SlurmConfig:
+    """The settings of ``executor=slurm``, checked; the tasks repeat the command line, which only a grid allows."""
     from omegaconf import OmegaConf
 
     from mlp_study.sweep.slurm import read_settings
 
     plain: Any = OmegaConf.to_container(slurm, resolve=True) if OmegaConf.is_config(slurm) else slurm
-    return read_settings(plain)
+    settings = read_settings(plain)
+    if not is_grid(master):
+        raise ConfigError(
+            "hydra.launcher.executor=slurm takes hydra/sweeper=population; jobs of other sweepers train on SLURM by "
+            "hydra/launcher=submitit_slurm"
+        )
+    return settings
+
+
+def is_grid(master: DictConfig) -> bool:
+    """Whether the project's own sweeper made the jobs: then they are all there are, and not one batch of many."""
+    return str(master.hydra.sweeper._target_).endswith(".PopulationSweeper")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from mlp_study.sweep.summary import SHOWN, summary_lines
+from mlp_study.sweep.printing import SHOWN, summary_lines
 
 
 def row(lr, accuracy, outcome="completed"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlp_study.config.composing import compose
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
-from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from tests.sweep.sweeps import hydra_of
 

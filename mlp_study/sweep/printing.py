@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.data.images import load
+from mlp_study.runtime.processes import threads_of
 from mlp_study.runtime.statistics import mean_deviation
-from mlp_study.runtime.workers import threads_of
-from mlp_study.sweep import cost
+from mlp_study.sweep import estimates
 from mlp_study.sweep.memory import GB
+from mlp_study.sweep.plan import Part
 
 if TYPE_CHECKING:
     from mlp_study.config.schema import RunConfig
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from mlp_study.sweep.table import SweepTable
 
 SHOWN = 40  # lines of a table; of longer ones the best and the worst
+FILES, FILE_BYTES = 6, 4096  # of a run that keeps no model; what a small file takes on a disk of blocks of 4 KB
 
 
-def print_plan(plan: Plan, folder: Path, finished: Collection[str], rehearsal: float | None = None) -> None:
-    """Populations, members, steps, estimated memory and time; and the folder, by which the sweep resumes."""
+def print_plan(plan: Plan, folder: Path, finished: Collection[str]) -> None:
+    """Print populations, members, steps, estimated memory and time; and the folder, by which the sweep resumes."""
     runs, todo = len(plan), len(plan) - len(finished)
     same = len(plan.jobs) - runs - plan.elsewhere
     share = f" (of {runs + plan.elsewhere}; the others are other shards')" if plan.elsewhere else ""
@@ -35,43 +36,62 @@ def print_plan(plan: Plan, folder: Path, finished: Collection[str], rehearsal: f
         print(f"  {same} of the {len(plan.jobs)} jobs repeat another one and are trained once")
     if finished:
         print(f"  {len(finished)} are finished already, {todo} to do")
-    lines = [["population", "members", "data", "layers", "batch", "epochs", "steps", "memory"]]
-    for number, population in enumerate(plan.populations, 1):
-        lines.append([f"{number}/{len(plan.populations)}", *_described(population)])
-    if len(lines) > SHOWN:
-        lines = [*lines[: SHOWN // 2], ["..."], *lines[-SHOWN // 2 :]]
-    print(aligned(lines))
-    largest = max(population.bytes for population in plan.populations)
-    several = plan.crew.shared and plan.crew.workers > 1
-    by = f" by {plan.crew.workers} processes of {counted(threads_of(plan.crew.workers), 'thread')}" if several else ""
-    size = f"{largest / GB:.2f} GB {'each' if several else 'at a time'}"
-    print(f"  at most {size}, about {duration(estimated(plan, finished, rehearsal))}{by}", flush=True)
-
-
-def _described(population: Population) -> list[str]:
-    config = population.cells[0].config
-    return [str(len(population.cells)), *described(config, population.steps, population.bytes)]
-
-
-def described(config: RunConfig, steps: int, size: int) -> list[str]:
-    """Data set, layers, minibatch, epochs, steps and memory of a population that this run is in."""
-    layers = "-".join(map(str, config.model.widths)) + ("" if config.model.norm == "none" else f" {config.model.norm}")
-    epochs = config.trainer.max_epochs
-    parts = [config.data.name, layers, config.data.batch_size, epochs, steps]
-    return [*map(str, parts), f"{size / GB:.2f} GB"]
-
-
-def estimated(plan: Plan, finished: Collection[str], rehearsal: float | None = None) -> float:
-    """Seconds for what is not finished; ``rehearsal`` bounds the time that finding out may take."""
-    parts = []
-    for population in plan.populations:
-        left = [cell.config for cell in population.cells if cell.run_id not in finished]
-        if left:
-            images = load(left[0].data.name, left[0].data_root, **left[0].data.options)
-            parts.append(cost.Part(left, images, population.work * len(left) / len(population.cells)))
+    parts = parts_of(plan.populations)
+    print(aligned(_part_lines(parts)))
     crew = plan.crew
-    threads = threads_of(crew.workers) if crew.shared and crew.workers > 1 else None
-    return cost.seconds(parts, crew.workers, rehearsal, threads) if parts else 0.0
+    several = crew.shared and crew.workers > 1
+    by = f" by {crew.workers} processes of {counted(threads_of(crew.workers), 'thread')}" if several else ""
+    size = f"{max(part.bytes for part in parts) / GB:.2f} GB {'each' if several else 'at a time'}"
+    work = sum(p.work * sum(c.run_id not in finished for c in p.cells) / len(p.cells) for p in plan.populations)
+    left = estimates.seconds(parts[0].config, work, todo, crew.workers, not crew.shared) if todo else 0.0
+    print(f"  at most {size}, about {duration(left)}{by}", flush=True)
+
+
+def print_sampled_plan(parts: Sequence[Part], runs: int, folder: Path) -> None:
+    """Print the same of a grid that is too large to be planned run by run, with the files that it would leave."""
+    print(f"Sweep of {runs} runs in about {sum(p.populations for p in parts)} populations: sweep_dir={folder}")
+    print("  estimated from runs drawn at random, as the grid is large: not all combinations were checked")
+    print(aligned(_part_lines(sorted(parts, key=lambda part: -part.work))))
+    left = estimates.seconds(parts[0].config, sum(part.work for part in parts), runs)
+    size = f"{max(part.bytes for part in parts) / GB:.2f} GB"
+    print(f"  at most {size} at a time, about {duration(left)} for one process like this one")
+    print(
+        f"  about {FILES * runs:,} files, {FILE_BYTES * FILES * runs / GB:.0f} GB without models and figures",
+        flush=True,
+    )
+
+
+def parts_of(populations: Iterable[Population]) -> list[Part]:
+    """Populations that look alike in a plan, together."""
+    alike: dict[tuple[str, ...], list[Population]] = {}
+    for population in populations:
+        alike.setdefault(tuple(_described(population.cells[0].config, population.steps)), []).append(population)
+    return [
+        Part(
+            config=some[0].cells[0].config,
+            runs=sum(len(p.cells) for p in some),
+            populations=len(some),
+            members=max(len(p.cells) for p in some),
+            bytes=max(p.bytes for p in some),
+            steps=some[0].steps,
+            work=sum(p.work for p in some),
+        )
+        for some in alike.values()
+    ]
+
+
+def _part_lines(parts: Sequence[Part]) -> list[list[str]]:
+    lines = [["populations", "members", "data", "layers", "batch", "epochs", "steps", "memory"]]
+    for part in parts[:SHOWN]:
+        size = f"{part.bytes / GB:.2f} GB"
+        lines.append([str(part.populations), str(part.members), *_described(part.config, part.steps), size])
+    return [*lines, [f"... {len(parts) - SHOWN} more"]] if len(parts) > SHOWN else lines
+
+
+def _described(config: RunConfig, steps: int) -> list[str]:
+    """Data set, layers, minibatch, epochs and steps of a population that this run is in."""
+    layers = "-".join(map(str, config.model.widths)) + ("" if config.model.norm == "none" else f" {config.model.norm}")
+    return [*map(str, (config.data.name, layers, config.data.batch_size, config.trainer.max_epochs, steps))]
 
 
 def print_summary(table: SweepTable, plan: Plan) -> None:
