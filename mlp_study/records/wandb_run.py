@@ -182,9 +182,9 @@ class WandbThread:
         if self._service is not None:
             import wandb
 
-            self._service = None
             with contextlib.suppress(Exception, SystemExit):
                 wandb.teardown()
+            self._service = None
 
 
 class WandbRun:
