@@ -174,10 +174,10 @@ class SlurmExecutor:
                 while tasks:
                     time.sleep(self.settings.poll_s)
                     signals.raise_if_asked()
-                    queued, again = in_queue(tasks), []
+                    queued, again, end = in_queue(tasks), [], time.monotonic() + RESULT_WAIT
                     for job in [job for job in tasks if job not in queued]:
                         shard = tasks.pop(job)
-                        if (cause := self._unfinished(shards[shard], job)) is None:
+                        if (cause := self._unfinished(shards[shard], job, end)) is None:
                             after(Population(tuple(shards[shard])), len(shards[shard]))
                         elif self._dies_again(shard, job, cause):
                             again.append(shard)
@@ -205,9 +205,8 @@ class SlurmExecutor:
         log.info("%d SLURM tasks submitted: %s", len(shards), array)
         return {f"{array}_{shard}": shard for shard in shards}
 
-    def _unfinished(self, cells: Sequence[Cell], job: str) -> str | None:
-        """Why the task has left runs behind; None if all are finished. A file server may show the last ones late."""
-        end = time.monotonic() + RESULT_WAIT
+    def _unfinished(self, cells: Sequence[Cell], job: str, end: float) -> str | None:
+        """Why the task has left runs behind; None if all are finished. Their files may show late, until ``end``."""
         while not all(self.store.finished(cell.run_id) for cell in cells):
             if time.monotonic() > end:
                 path = self.logs / f"{job}.out"
