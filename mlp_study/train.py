@@ -77,14 +77,23 @@ def run(composed: DictConfig) -> float:
     """Train one run from its composed config and return its validation accuracy."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    from mlp_study.config.composing import explain
     from mlp_study.config.schema import RunConfig
+    from mlp_study.config.trust import guarded_configs
 
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    config, hydra = RunConfig.from_dict(values), HydraConfig.get()
+    hydra = HydraConfig.get()
+    try:
+        with guarded_configs():  # again: another launcher's process has not come by the command
+            values: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise explain([], error) from error
+    config = RunConfig.from_dict(values)
     folder = Path(hydra.runtime.output_dir)
     done = _finished(config, folder)
-    return run_one(config, folder, list(hydra.overrides.task)) if done is None else done
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return run_one(config, folder, overrides) if done is None else done
 
 
 def _finished(config: RunConfig, folder: Path) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mlp_study.errors import ConfigError
-from mlp_study.runtime.allocator import freed_memory_kept
+from mlp_study.runtime.host_memory import freed_memory_kept
 
 if TYPE_CHECKING:
     import torch

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mlp_study.errors import Interrupted, StudyError, one_line
+from mlp_study.errors import Interrupted, StudyError, masked, one_line
 from mlp_study.runtime.signals import Work, answer_of, swallowed
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with one line on stderr."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {masked(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.runtime.devices import arithmetic, check_device, enough_memory
+from mlp_study.runtime.signals import deferred
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.datamodule import PopulationData
@@ -93,12 +94,11 @@ class PopulationTrainer(Trainer):
             read_checkpoint(ckpt_path, model)
             progress: Any = self.fit_loop.epoch_progress.current
             progress.processed = model.epochs_done  # so that validations fall on the same epochs
-        stopping = Stopping(model, self.checkpoint)
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        callbacks.append(stopping)
+        callbacks.append(Stopping(model, self.checkpoint))
         config = model.configs[0]
         memory = enough_memory(config.model.widths, config.data.batch_size)
-        with memory, arithmetic(threads_for(model)), _quiet_lightning(), stopping:
+        with memory, arithmetic(threads_for(model)), _quiet_lightning(), deferred():
             super().fit(model, datamodule=datamodule)
             model.to(model.trained_on)  # the Trainer leaves it on the CPU
             self.results = results_of(model)
