@@ -30,7 +30,7 @@ FACTORS = ("activations", "initializers", "losses", "normalizers", "optimizers",
 NEVER = {
     "figures": {"training"},
     "factors": {f"factors.{name}" for name in FACTORS} | {"runtime.randomness"},
-    **dict.fromkeys(("reproduction", "search", "sweep"), {"reporting"}),  # a page is made by the command
+    **{room: {"reporting"} for room in ("reproduction", "search", "sweep")},  # a page is made by the command
 }
 
 HEAVY = ("torch", "lightning", "torchvision", "wandb", "pandas", "matplotlib", "sklearn", "numpy", "optuna", "pyarrow")
