@@ -3,7 +3,7 @@
 On the backward pass the loss's slope meets, in each layer, the weights (whose gradient it is a factor of, next to the
 layer's inputs) and then what stands between two products. Where that is no more than activations whose derivatives
 stand in their table, it is one operation; else autograd differentiates that part, and no more. Autograd on the whole
-pass finds the same numbers (tests/test_backprop.py) with a third more operations and twice the calls of Python, and in
+pass finds the same numbers (tests/model/test_backprop.py) with a third more operations and twice the calls of Python, and in
 a small network an operation's start costs more than its arithmetic (docs/speed.md).
 """
 
