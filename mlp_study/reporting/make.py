@@ -16,7 +16,7 @@ from mlp_study.reporting.payload import payload
 from mlp_study.reporting.pictures import PAGE_BYTES, Picture, left_by_others, told_apart
 from mlp_study.reporting.reading import Study, read_study, short_names
 from mlp_study.reporting.tables import write_tables
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import refuse_link, write_file
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def make_report(
 
 def _made(folders: Sequence[Path], output: Path | None, figures: bool, data_root: Path | None) -> Made:
     top = output or (folders[0] if len(folders) == 1 else Path("comparison"))
+    refuse_link(top / BESIDE)
     study = analysed(read_study(folders))
     data = payload(study, top / PAGE)
     pictures, missing = _pictures(study, data, figures, data_root)

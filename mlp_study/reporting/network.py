@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import StudyError
 from mlp_study.figures.images import GRID
-from mlp_study.reporting.pictures import Picture
+from mlp_study.reporting.pictures import Picture, drawn_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,15 +87,14 @@ def scaled(config: RunConfig, images: ImageSet) -> Tensor:
 def own_pictures(folder: Path) -> list[Picture]:
     """The PNGs that training has left in the run's folder."""
     words = {"predictions": "predictions on test images", "weights": "first-layer weights", "curves": "learning curves"}
-    found = sorted((folder / "figures").glob("*.png"))
     return [
         Picture(
             path.stem,
             path.stem,
             f"The run's {words.get(path.stem, path.stem)}, drawn when it ended.",
-            path.read_bytes(),
+            png,
         )
-        for path in found
+        for path, png in drawn_in(folder)
     ]
 
 

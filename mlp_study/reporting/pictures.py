@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.runtime.files import write_file
+from mlp_study.runtime.reading import read_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE_BYTES = 4_000_000  # of pictures inside a page; what is more lies in the folder only
+PNG_BYTES = 100_000_000  # of one that is read
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,23 @@ def left_by_others(folder: Path, charted: tuple[str, ...] = (), of: str = "") ->
         of: the folder in words, where others have figures of the same names; files and headings then begin with it.
     """
     found = []
-    for path in sorted((folder / "figures").glob("*.png")):
+    for path, png in drawn_in(folder):
         name = path.stem.replace("_", " ")
         shown = path.stem.startswith(charted) if charted else False
         heading = f"{of}: {name}" if of else name[:1].upper() + name[1:]
         own = re.sub(r"[^\w.-]+", "_", f"{of}_{path.stem}") if of else path.stem
         text = f"{heading if of else name}, as drawn when the runs ended."
-        found.append(Picture(own, heading, text, path.read_bytes(), charted=shown))
+        found.append(Picture(own, heading, text, png, charted=shown))
     return found
+
+
+def drawn_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """The PNGs in ``folder/figures``; what only bears such a name is left out, or the page would show any file."""
+    for path in sorted((folder / "figures").glob("*.png")):
+        with contextlib.suppress(OSError, ValueError):
+            png = read_bytes(path, PNG_BYTES)
+            if png.startswith(b"\x89PNG\r\n"):
+                yield path, png
 
 
 def told_apart(pictures: Iterable[Picture]) -> list[Picture]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.reporting.payload import DRAWN, METRICS, TARGETS, reached
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import table_cell, write_file
 from mlp_study.runtime.statistics import grouped, mean_deviation
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def write_tables(study: Analysis, folder: Path) -> None:
         if body:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(head)
+            writer.writerow(map(table_cell, head))
             writer.writerows([_cell(value) for value in line] for line in body)
             write_file(folder / f"{name}.csv", text.getvalue())
 
 
 def _cell(value: Any) -> Any:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else table_cell(value)
 
 
 def runs(study: Analysis) -> list[Sequence[Any]]:

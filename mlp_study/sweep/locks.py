@@ -23,11 +23,14 @@ from urllib.parse import quote, unquote
 
 from mlp_study.runtime.files import cannot_write, make_folder, write_file
 from mlp_study.runtime.processes import identity, machine, slurm_job, started
+from mlp_study.runtime.reading import parsed, read_bytes
 
 HEARTBEAT = 20.0  # seconds between two signs of life
 STALE = 300.0  # without one, a process of another machine counts as dead
 WAIT = 0.02  # seconds between two attempts to enter an exclusive section
 LOCK = ".lock"
+SIGN = re.compile(r".+-\d+-[0-9a-f]{8}\.json")  # the name of a process's file
+OWNER_BYTES = 10_000  # of it
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Locks:
     def tidy(self) -> bool:
         """Remove what dead processes left; returns whether this process is the only one here."""
         now, alone = self._now(), True
-        for path in [path for path in self.folder.glob("*.json") if path != self._sign]:
+        for path in [path for path in self.folder.glob("*.json") if path != self._sign and SIGN.fullmatch(path.name)]:
             owner = read_owner(path)
             if owner is not None and owner.alive(now):
                 alone = False
@@ -250,15 +253,18 @@ def read_owner(path: Path) -> Owner | None:
     """The process in a file; None if it is gone or damaged. Nothing is written."""
     try:
         beat = path.stat().st_mtime
-        return Owner(**{**json.loads(path.read_bytes()), "beat": beat})
+        owner = Owner(**{**parsed(read_bytes(path, OWNER_BYTES)), "beat": beat})
     except (OSError, ValueError, TypeError):
         return None
+    texts = (owner.machine, owner.started or "", owner.host, owner.job)
+    sound = all(isinstance(text, str) for text in texts) and type(owner.pid) is type(owner.restart) is int
+    return owner if sound else None
 
 
 def _token(path: Path) -> str:
     """The name of the process that a lock belongs to; empty if it is gone, or has none yet."""
     try:
-        found = path.read_text()
+        found = read_bytes(path, OWNER_BYTES).decode()
     except (OSError, ValueError):
         return ""
     return found if re.fullmatch(r"[\w.-]+", found) else ""  # it becomes a part of paths
