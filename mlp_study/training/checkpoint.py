@@ -102,7 +102,9 @@ def _restore(module: PopulationModule, progress: dict[str, Any], tensors: dict[s
     module.epochs_done, module.train_seconds = progress["epochs_done"], progress["train_seconds"]
     module.seconds_before = progress.get("seconds", module.train_seconds)
     module.curves, module.diagnostics = progress["curves"], progress["diagnostics"]
-    [dict(row) for rows in (*module.curves, module.diagnostics) for row in rows], float(module.seconds_before)
+    rows = [row for member in progress["curves"] for row in member] + [*progress["diagnostics"]]
+    if not all(isinstance(row, dict) for row in rows) or not isinstance(module.seconds_before, float):
+        raise ValueError("its curves are no numbers by name")
     module.data.skip(module.epochs_done + 1, module.updates.step_count - module.epochs_done * module.feed.sizes.steps)
 
 
