@@ -84,6 +84,8 @@ class Launch:
             with contextlib.closing(store):
                 if trains:
                     trains = self.train(plan, store, table, settings)
+                if settings.retry_failed:
+                    table.rows.clear()  # some have changed
                 with store.exclusive():  # of several processes the last one to end writes the whole table
                     table.refresh()
                     table.write(parquet=True)
@@ -112,7 +114,7 @@ class Launch:
         )
 
     def train(self, plan: Plan, store: Store, table: SweepTable, settings: RunConfig) -> bool:
-        """Train all that is left; the table is written after each population, also when a signal ends the sweep.
+        """Train all that is left; the table is written also when a signal ends the sweep.
 
         Returns:
             Whether this process has written results; tasks of a cluster say themselves that they have.
@@ -124,7 +126,7 @@ class Launch:
         policy.best = max((row.get("val/accuracy", -math.inf) for row in table.rows.values()), default=-math.inf)
         retry = settings.retry_failed
         todo = [p for p in plan.populations if any(not store.finished(c.run_id, retry) for c in p.cells)]
-        after = self.after_each(todo, table, settings)
+        after = told_of_each(todo, settings)
         try:
             if self.slurm is not None:
                 return self.train_on_cluster(plan, store, policy, settings, after)
@@ -141,23 +143,6 @@ class Launch:
                 f"{signal}; {finished}, the same command with sweep_dir={store.folder} resumes"
             ) from signal
         return True
-
-    def after_each(self, todo: Sequence[Population], table: SweepTable, settings: RunConfig) -> After:
-        """What happens when a population is done: the table, and a line with the time left where there is a bar."""
-        began, shown, work = time.monotonic(), bool(progress_callbacks(settings)), sum(p.work for p in todo)
-        done: list[float] = []
-
-        def after(population: Population, trained: int) -> None:
-            for cell in population.cells if settings.retry_failed else ():
-                table.forget(cell.run_id)
-            if trained:
-                table.keep_up()
-            done.append(population.work)
-            if shown and work and len(done) < len(todo):
-                left = (time.monotonic() - began) * max(0.0, work / max(sum(done), 1e-9) - 1)
-                print(f"  population {len(done)}/{len(todo)} is done, about {printing.duration(left)} left", flush=True)
-
-        return after
 
     def train_on_cluster(self, plan: Plan, store: Store, policy: SavePolicy, settings: RunConfig, after: After) -> bool:
         """Train the plan as tasks of a SLURM array, as many as it has populations."""
@@ -229,6 +214,20 @@ def wandb_complete() -> Iterator[None]:
         yield
     finally:
         wandb_run.wait()
+
+
+def told_of_each(todo: Sequence[Population], settings: RunConfig) -> After:
+    """Print a line with the time left as each population ends, where there is a progress bar."""
+    began, shown, work = time.monotonic(), bool(progress_callbacks(settings)), sum(p.work for p in todo)
+    done: list[float] = []
+
+    def after(population: Population, _: int) -> None:
+        done.append(population.work)
+        if shown and 0 < sum(done) < work:
+            left = (time.monotonic() - began) * (work / sum(done) - 1)
+            print(f"  population {len(done)}/{len(todo)} is done, about {printing.duration(left)} left", flush=True)
+
+    return after
 
 
 def plain(value: Any) -> Any:

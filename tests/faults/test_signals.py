@@ -58,7 +58,7 @@ def test_a_polite_signal(server: Server, tmp_path: Path, chance: random.Random, 
         assert command.errors[0].startswith(f"error: stopped by {name}")
     if "in epoch" in command.err:
         assert f"{len(results(folder))} of {RUNS} runs are finished" in command.err
-    assert not list((folder / ".sweep" / "locks").glob("*.json"))
+    assert not list((folder / ".sweep" / "locks").glob("*.lock"))
     completes(server, folder, *GRID)
     assert metrics(folder) == undisturbed
 

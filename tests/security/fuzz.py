@@ -102,7 +102,6 @@ KINDS = {
     "runs.csv": Kind("sweep/runs.csv", ("status", "sweep")),
     "runs.txt": Kind("sweep/.sweep/runs.txt", ("status", "sweep")),
     "lock": Kind("sweep/.sweep/locks/x.lock", ("status", "sweep")),
-    "owner": Kind("sweep/.sweep/locks/host-1-01234567.json", ("status", "sweep")),
     "sweep's checkpoint": Kind("sweep/.sweep/checkpoints/x.safetensors", ("status", "sweep")),
     "multirun.yaml": Kind("sweep/multirun.yaml", ("report",)),
     "overrides.yaml": Kind("run/.hydra/overrides.yaml", ("resume",)),
@@ -147,9 +146,17 @@ def make_base(top: Path) -> Path:
     (top / "sweep" / ".sweep" / "checkpoints").mkdir(exist_ok=True)
     shutil.copy(top / "run" / "checkpoint.safetensors", top / "sweep" / ".sweep" / "checkpoints" / "x.safetensors")
     locks = top / "sweep" / ".sweep" / "locks"
-    (locks / "x.lock").write_text("host-1-01234567")
-    owner = {"machine": "m", "pid": 1, "started": "1", "host": "h", "job": "", "restart": 0, "beat": 0.0}
-    (locks / "host-1-01234567.json").write_text(json.dumps(owner))
+    owner = {
+        "machine": "m",
+        "pid": 1,
+        "started": "1",
+        "host": "h",
+        "job": "",
+        "restart": 0,
+        "since": 0.0,
+        "token": "abc",
+    }
+    (locks / "x.lock").write_text(json.dumps(owner))
     shutil.copytree(run, top / "reproduction" / "runs" / "x")
     claim = {"claim": "c", "experiment": "x", "words": "w", "case": "relu", "mean": 0.5, "n": 2, "verdict": "holds"}
     (top / "reproduction" / "reproduction.json").write_text(
@@ -210,7 +217,7 @@ def mutate(path: Path, chance: random.Random) -> str:
     way = chance.choice(["value", "value", "value", "bytes", "insert", "cut", "hostile", "repeat", "special"])
     if way == "special":
         return special(path, chance)
-    if way == "value" and path.suffix == ".json":
+    if way == "value" and path.suffix in (".json", ".lock"):
         tree = json.loads(content)
         path.write_text(json.dumps(_replaced(tree, chance)))
         return "a value"
