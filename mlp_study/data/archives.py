@@ -50,7 +50,7 @@ class Source:
         return f"{self.kind}/raw"
 
     def archives(self) -> list[Archive]:
-        """The original files that the parts come from, as torchvision's class lists them."""
+        """List the original files that the parts come from, as torchvision's class does."""
         kind: Any = getattr(importlib.import_module("torchvision.datasets"), self.kind)
         if hasattr(kind, "url"):  # EMNIST: one archive for all its splits
             files = tuple(name for part in self.parts for name in part)
@@ -63,7 +63,7 @@ class Source:
 
 
 def read_source(source: Source, root: Path) -> tuple[Part, Part]:
-    """Training and test part, each (images uint8 [N, H, W], labels int64 [N]); downloaded if ``root`` lacks them.
+    """Read training and test part, each (images uint8 [N, H, W], labels int64 [N]); download what ``root`` lacks.
 
     Raises:
         DataError: files are missing or damaged and cannot be downloaded, or their content is not what it should be.
@@ -82,7 +82,7 @@ def read_source(source: Source, root: Path) -> tuple[Part, Part]:
 
 
 def _content(folder: Path, archive: str, name: str) -> bytes:
-    """The bytes of one IDX file, from its archive or, without one, unpacked."""
+    """Read the bytes of one IDX file, from its archive or, where there is none, unpacked."""
     path = folder / archive
     if not path.exists():
         return read_bytes(next((p for p in _unpacked(folder, name) if p.is_file()), folder / name))
@@ -118,7 +118,7 @@ def _complete(folder: Path, archives: list[Archive]) -> None:
 
 
 def _fault(folder: Path, archive: Archive) -> str:
-    """What is wrong with an archive in ``folder``, in words; empty if it can be used."""
+    """Say what is wrong with an archive in ``folder``; empty if it can be used."""
     import hashlib
 
     path = folder / archive.name

@@ -32,7 +32,7 @@ LARGEST = 2**30  # bytes of a file, unpacked
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content, unpacked if its name ends in ``.gz``.
+    """Read a file's content, unpacked if its name ends in ``.gz``.
 
     Raises:
         DataError: there is no such file, it cannot be read, or its compressed data end early or are damaged.
@@ -49,7 +49,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def unpack(content: bytes, name: str) -> bytes:
-    """A gzip-compressed IDX file's bytes, unpacked as far as its header says; ``name`` is what an error calls them.
+    """Unpack a gzip-compressed IDX file as far as its header says; ``name`` is what an error calls it.
 
     Raises:
         DataError: the bytes are truncated or damaged, or its header announces more than ``LARGEST`` bytes.
@@ -78,7 +78,7 @@ def _size(head: bytes) -> int:
 
 
 def parse(content: bytes, name: str) -> Tensor:
-    """The tensor that an IDX file's bytes hold: uint8, or int64 for 32-bit integers.
+    """Return the tensor that an IDX file's bytes hold: uint8, or int64 for 32-bit integers.
 
     Raises:
         DataError: wrong magic number or value type, or more or fewer values than the header announces.
@@ -109,14 +109,14 @@ def parse(content: bytes, name: str) -> Tensor:
 
 
 def _big_endian(bytes_: Tensor) -> Tensor:
-    """Signed 32-bit integers from their bytes, on a machine of either byte order."""
+    """Read signed 32-bit integers from their bytes, on a machine of either byte order."""
     digits = bytes_.view(-1, 4).to(torch.int64)
     unsigned = (digits << torch.tensor([24, 16, 8, 0])).sum(1)
     return torch.where(unsigned >= 2**31, unsigned - 2**32, unsigned)
 
 
 def images_of(tensor: Tensor, name: str) -> Tensor:
-    """``tensor`` if it holds images, uint8 [N, H, W]; raises DataError if not."""
+    """Return ``tensor`` if it holds images, uint8 [N, H, W]; raise DataError if not."""
     if tensor.dtype != torch.uint8 or tensor.dim() != 3:
         raise DataError(
             f"{name} holds no images: its magic number announces {_kind(tensor)} instead of bytes in 3 dimensions"
@@ -127,7 +127,7 @@ def images_of(tensor: Tensor, name: str) -> Tensor:
 
 
 def labels_of(tensor: Tensor, name: str) -> Tensor:
-    """The class of each image, int64 [N]: a file of labels [N], or the first column of QMNIST's records [N, 8].
+    """Return each image's class, int64 [N], from labels [N] or the first column of QMNIST's records [N, 8].
 
     Raises:
         DataError: ``tensor`` is neither.
