@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.errors import DataError
 from mlp_study.records.provenance import git_commit, versions
 from mlp_study.runtime.files import write_file
+from mlp_study.runtime.reading import parsed, read_bytes, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,10 +113,11 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it is damaged, no result of a run, or of a newer version; the message names the file.
     """
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("format"), int) or "config" not in found:
+        found = read_record(path)
+        whole = isinstance(found["format"], int) and isinstance(found["config"], dict)
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
         raise DataError(f"{path} is no result of a run")
     if found["format"] > FORMAT:
         raise DataError(f"{path} was written by a newer mlp_study (format {found['format']}, this one reads {FORMAT})")
@@ -179,14 +181,14 @@ def read_columns(folder: Path) -> dict[str, list[float | None]]:
     """
     path = folder / CURVES
     try:
-        lines = [line for line in csv.reader(io.StringIO(path.read_text())) if line]
+        lines = [line for line in csv.reader(io.StringIO(read_bytes(path).decode())) if line]
         if not lines or "epoch" not in lines[0]:
             raise ValueError("it has no column epoch")
         if max(map(len, lines)) > len(lines[0]):
             raise ValueError("a line has more values than there are columns")
         columns = zip_longest(*lines, fillvalue="")
         return {name: _numbers(texts, int if name in WHOLE else float) for name, *texts in columns}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
@@ -225,6 +227,7 @@ def load_model(path: Path) -> nn.Sequential:
     Raises:
         DataError: the file is missing, damaged, or does not fit the config in it.
     """
+    import torch
     from safetensors import safe_open
 
     from mlp_study.config.schema import RunConfig
@@ -234,7 +237,11 @@ def load_model(path: Path) -> nn.Sequential:
         with safe_open(path, framework="pt") as file:
             about = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        config = RunConfig.from_dict(json.loads(about["config"]))
+        config = RunConfig.from_dict(parsed(about["config"].encode()))
+        with torch.device("meta"):  # takes no memory, whatever sizes a damaged file names
+            planned = build_sequential(config, int(about["inputs"]), int(about["classes"]))
+        if wrong := [n for n, p in planned.named_parameters() if n in tensors and tensors[n].shape != p.shape]:
+            raise ValueError(f"the shape of {wrong[0]} is not what its config says")
         model = build_sequential(config, int(about["inputs"]), int(about["classes"]))
         model.load_state_dict(tensors, strict=False)  # BatchNorm's count of batches is not part of what was learned
     except Exception as error:
@@ -262,5 +269,5 @@ def load_run(folder: Path | str) -> Run:
     if not (folder / RESULT).is_file():
         raise DataError(f"{folder} holds no finished run: it has no {RESULT}")
     result = read_json(folder / RESULT)
-    model = load_model(folder / MODEL) if (folder / MODEL).exists() else None
+    model = load_model(folder / MODEL) if (folder / MODEL).is_file() else None
     return Run(folder, RunConfig.from_dict(result["config"]), load_curves(folder), result, model)

@@ -88,7 +88,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         row = row_of(result, folder)
         float(row.get("test/accuracy", math.nan)), str(row["outcome"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{folder / RESULT} is no result of a run") from error
     return row, result
 
