@@ -125,7 +125,9 @@ def _read_idx(root: Path) -> Content:
     """
 
     def read(name: str) -> tuple[Tensor, str]:
-        path = next((path for path in (root / name, root / f"{name}.gz") if path.exists()), None)
+        dotted = name.replace("-idx", ".idx")  # as some unpackers name them
+        names = (name, f"{name}.gz", dotted, f"{dotted}.gz")
+        path = next((root / name for name in names if (root / name).exists()), None)
         if path is None:
             raise DataError(
                 f"{root} has no {name} or {name}.gz; name the folder that holds the four IDX files "
