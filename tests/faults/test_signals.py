@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlp_study.runtime.signals import SIGNALS
+from mlp_study.sweep.locks import held_in
 from tests.faults.commands import GRID, RUNS, Server, completes, metrics, nothing_lost, said_clearly
 from tests.sweep.sweeps import ROOT, results
 
@@ -162,7 +163,7 @@ place.{call} = asked
 
 @pytest.mark.parametrize(
     ("module", "call", "then", "finished"),
-    [("launch", "grouped", "raise", 0), ("launch", "grouped", "pass", 0), ("summary", "print_summary", "raise", RUNS)],
+    [("launch", "grouped", "raise", 0), ("launch", "grouped", "pass", 0), ("printing", "print_summary", "raise", RUNS)],
     ids=["while it plans", "swallowed by a library", "when all is trained"],
 )
 def test_a_signal_while_nothing_trains(
@@ -196,14 +197,12 @@ def test_sigstop_for_a_while(server: Server, tmp_path: Path, chance: random.Rand
 def test_sigkill_of_a_worker(server: Server, tmp_path: Path, chance: random.Random, undisturbed) -> None:
     folder = tmp_path / "s"
     command = server.sweep(folder, *GRID, "hydra.launcher.executor=processes", "hydra.launcher.workers=2")
-    claims = folder / ".sweep" / "claims"
-    while not list(claims.glob("*.json")) and not command.ended():
+    locks = folder / ".sweep" / "locks"
+    while not held_in(locks) and not command.ended():
         time.sleep(0.01)
     command.wait(chance.uniform(0, 1))
-    workers = [int(path.name.rsplit("-", 2)[1]) for path in claims.glob("*.json")]
-    for pid in [pid for pid in workers if pid != command.pid][
-        :1
-    ]:  # when all is trained the parent looks for what is left
+    workers = [held.owner.pid for held in held_in(locks)]
+    for pid in [pid for pid in workers if pid != command.pid][:1]:  # at the end the parent looks for what is left
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert command.wait() == 0, command.err
