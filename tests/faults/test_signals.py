@@ -257,7 +257,7 @@ def test_processes_on_one_folder(
         assert sum(1 / size for size in sizes) == pytest.approx(RUNS / 2)
 
 
-def test_a_claim_of_a_dead_process_of_another_host_is_taken_over(server: Server, tmp_path: Path) -> None:
+def test_the_locks_of_a_dead_process_of_another_host_are_taken_over(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     command = server.sweep(folder, *GRID)
     while not (folder / ".sweep" / "runs.txt").exists() and not command.ended():
@@ -265,10 +265,11 @@ def test_a_claim_of_a_dead_process_of_another_host_is_taken_over(server: Server,
     command.send(signal.SIGKILL)
     command.wait()
     runs = (folder / ".sweep" / "runs.txt").read_text().split()
-    claim = folder / ".sweep" / "claims" / "node7-4711-0a0b0c0d.json"
-    claim.write_text(f'{{"machine": "node7", "pid": 4711, "started": "1", "runs": {runs!r}}}'.replace("'", '"'))
     old = time.time() - 3600
-    os.utime(claim, (old, old))
+    for run in runs:
+        lock = folder / ".sweep" / "locks" / f"{run}.lock"
+        lock.write_text('{"machine": "node7", "pid": 4711, "started": "1", "token": "0a0b0c0d"}')
+        os.utime(lock, (old, old))
     completes(server, folder, *GRID)
 
 
