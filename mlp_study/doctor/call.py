@@ -79,7 +79,7 @@ def diagnose(
         step: ``step(model, batch)`` -> loss, in the place of ``loss``, for trainings of another form.
         budget: seconds that all of it may take.
         seed: of orders and dropout on the copies.
-        progress: whether a line on stderr says what is being done; where somebody looks and it takes long, if None.
+        progress: whether a line on stderr says what is being done; where somebody looks, if None.
         learning_rate: Keras's name of ``lr``.
 
     Raises:
@@ -90,14 +90,12 @@ def diagnose(
         raise ConfigError(f"budget={budget!r} is not valid; it takes a number of seconds above 0")
     if data is None and loss is not None and not callable(loss) and not isinstance(loss, str):
         loss, data = None, loss  # diagnose(lightning_module, loader)
-    began = time.perf_counter()
     with untouched(model), _Progress(progress) as told:
         training, notes = training_of(
             model, loss, optimizer, data, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
             lr=learning_rate if lr is None else lr, step=step, seed=seed,
         )  # fmt: skip
-        found = examined(training, notes, budget - (time.perf_counter() - began), told)
-    found.seconds = time.perf_counter() - began
+        found = examined(training, notes, budget, told.began, told)
     return found
 
 
