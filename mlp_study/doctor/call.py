@@ -95,8 +95,7 @@ def diagnose(
             model, loss, optimizer, data, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
             lr=learning_rate if lr is None else lr, step=step, seed=seed,
         )  # fmt: skip
-        found = examined(training, notes, budget, told.began, told)
-    return found
+        return examined(training, notes, budget, told.began, told)
 
 
 class _Progress:
