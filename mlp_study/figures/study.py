@@ -60,7 +60,7 @@ def value_map(
         columns: of the second, left to right.
         names: of the two factors.
         value: what is shown, with its unit.
-        pooled: other factors in which the runs of a cell differ.
+        pooled: the factors that a cell averages over.
     """
     down = ["\n".join(textwrap.wrap(name, MOST_LETTERS)) for name in rows]
     left = _margin([line for name in down for line in name.split("\n")])
@@ -77,25 +77,20 @@ def value_map(
     wide = max(4.6, left + column_width * len(columns) + 1.0)
     high = max(row_high * len(rows), LETTER * len(names[0])) + under + 0.25
     count = sum(cell.n for cell in cells.values())
-    over_runs = f"Mean ± standard deviation over n runs{differing(pooled)}; in words: how most of them failed."
-    caption = f"{over_runs} n = {count} runs in all."
+    over_runs = (
+        f"Mean over n runs, averaged over {', '.join(pooled)}" if pooled else "Mean ± standard deviation over n runs"
+    )
+    caption = f"{over_runs}; in words: how most of them failed. n = {count} runs in all."
     sheet = Sheet(wide, high, value, caption)
     axes = sheet.panel(left, wide - 0.85, below=under, above=0.05)
     bar = sheet.panel(wide - 0.7, wide - 0.55, below=under, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
     shown = _coloured(axes, bar, means)
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6 if tight else 7, "parse_math": False}
     for (row, column), cell in cells.items():
         place = (columns.index(column), rows.index(row))
         colour = text_on(shown.to_rgba(cell.mean) if math.isfinite(cell.mean) else "white")
-        axes.text(
-            *place,
-            texts[row, column],
-            ha="center",
-            va="center",
-            fontsize=6 if tight else 7,
-            color=colour,
-            parse_math=False,
-        )
+        axes.text(*place, texts[row, column], color=colour, **style)
     _ticks(axes, over, down, names)
     if tight:
         axes.set_xticks(range(len(over)), over, rotation=90, fontsize=8, parse_math=False)
@@ -118,11 +113,6 @@ def _coloured(axes: Axes, bar: Axes, means: Sequence[Sequence[float]], **more: A
     ticks = [tick for tick in TICKS if low < tick < high]
     axes.figure.colorbar(shown, cax=bar, ticks=[low, *ticks, high], format="%.3g")
     return shown
-
-
-def differing(pooled: Sequence[str]) -> str:
-    """What a mean of runs is over beside their seeds, in words; nothing if they differ in no factor."""
-    return f", which differ in {', '.join(pooled)}" if pooled else ""
 
 
 def _told(cell: Estimate, tight: bool) -> str:
@@ -165,7 +155,7 @@ def phase_diagram(
         names: of the two factors.
         value: what is shown, with its unit.
         index: sharpness at initialisation over the optimizer's threshold; None: not recorded.
-        pooled: other factors in which the runs of a cell differ.
+        pooled: the factors that a cell averages over.
     """
     import numpy as np
 
@@ -173,7 +163,7 @@ def phase_diagram(
     told = "Line: sharpness at initialisation meets the optimizer's limit." if known else "Sharpness was not recorded."
     left, across = _margin(rows), max(4.1, (0.15 + LETTER * max(map(len, columns))) * min(len(columns), 12))
     runs = f"n = {sum(cell.n for cell in cells.values())} runs"
-    more = f", those of a cell{differing(pooled).removeprefix(', which')}" if pooled else ""
+    more = f", averaged over {', '.join(pooled)}" if pooled else ""
     sheet = Sheet(left + across + 1.1, 4.4, value, f"{told} {runs}{more}.")
     axes = sheet.panel(left, left + across, below=0.5, above=0.05)
     bar = sheet.panel(left + across + 0.15, left + across + 0.3, below=0.5, above=0.05)

@@ -181,11 +181,7 @@ def times(study: Analysis, target: float) -> dict[str, list[Any]]:
     """By combination how many runs reach a validation accuracy, and after how many epochs, by ``Analysis.times``."""
     found = study.times(target)
     return {
-        "reached": [one.reached for one in found],
-        "median": [short(one.median) for one in found],
-        "low": [short(one.low) for one in found],
-        "high": [short(one.high) for one in found],
-        "seconds": [short(one.seconds, 3) for one in found],
+        name: [short(getattr(one, name)) for one in found] for name in ("reached", "median", "low", "high", "seconds")
     }
 
 
