@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlp_study.errors import StudyError
 from mlp_study.records import wandb_run
-from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
+from mlp_study.records.trials import ABOUT, FORMAT, IMPORTANCE, TRIALS
 from mlp_study.runtime.files import write_file
 from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.factors.optimizers import OPTIMIZERS
+from mlp_study.runtime import host_memory
 from mlp_study.training.devices import on_gpu
 
 if TYPE_CHECKING:
@@ -58,20 +56,7 @@ def free_bytes(config: RunConfig) -> int:
 
     if on_gpu(config) and torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    return free_host_bytes()
-
-
-def free_host_bytes() -> int:
-    """Free memory of this machine, or of the control group that limits this process."""
-    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            found = [int(line.split()[1]) * 1024]
-    group = Path("/sys/fs/cgroup")
-    limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
-    if limit and used and limit[0].strip().isdigit():
-        found.append(max(0, int(limit[0]) - int(used[0])))
-    return min(found)
+    return host_memory.free_bytes()
 
 
 def limit_bytes(config: RunConfig, workers: int = 1) -> int:
@@ -96,10 +81,3 @@ def largest(config: RunConfig, member: int, updated: int, limit: int) -> int:
 def cpu_members(updated: int) -> int:
     """Members that a CPU trains fastest together, from the bytes that an update of one reads and writes."""
     return max(1, min(CPU_MEMBERS, CPU_BYTES // updated))
-
-
-def _lines(path: Path) -> Sequence[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return ()

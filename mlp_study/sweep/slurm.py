@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.plugin_settings import SlurmConfig
 from mlp_study.errors import ConfigError, Interrupted, StudyError, no_such_option
+from mlp_study.runtime import signals
 from mlp_study.sweep.executor import After, Executor, SavePolicy
-from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.memory import GB, SHARE
 from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import INSIDE, Store
@@ -152,7 +152,6 @@ class SlurmExecutor:
         self.folder, self.policy, self.settings, self.command = folder.absolute(), policy, settings, command
         self.logs = self.folder / INSIDE / LOGS
         self.store = Store(self.folder)
-        self.stop = Interruption()
         self._deaths: collections.Counter[int] = collections.Counter()
 
     def run(self, shards: Sequence[Sequence[Cell]], todo: Sequence[int], after: After) -> int:
@@ -168,13 +167,13 @@ class SlurmExecutor:
             StudyError: SLURM refuses the tasks.
         """
         failed = 0
-        with self.stop, contextlib.closing(self.store):
+        with signals.deferred(), contextlib.closing(self.store):
             tasks: dict[str, int] = {}
             try:
                 tasks |= self._submit(todo, len(shards))
                 while tasks:
                     time.sleep(self.settings.poll_s)
-                    self.stop.raise_if_asked()
+                    signals.raise_if_asked()
                     queued, again, end = in_queue(tasks), [], time.monotonic() + RESULT_WAIT
                     for job in [job for job in tasks if job not in queued]:
                         shard = tasks.pop(job)

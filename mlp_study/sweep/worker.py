@@ -22,11 +22,13 @@ class Own:
         asked: shared with the parent: the number of the signal that all workers are to answer; 0 for none.
         training: held while it trains.
         executor: trains, from the first population on.
+        deferral: lets training answer signals.
     """
 
     asked: Any = None
     training = threading.Lock()
     executor: Executor | None = None
+    deferral: Any = None
 
 
 def begin(environment: Mapping[str, str], asked: Any) -> None:
@@ -57,15 +59,16 @@ def train(population: Population, folder: Path, policy: SavePolicy, retry_failed
     from mlp_study.runtime.startup import import_lightning
 
     import_lightning()
+    from mlp_study.runtime import signals
     from mlp_study.sweep.executor import Executor
-    from mlp_study.sweep.interruption import Interruption
     from mlp_study.sweep.store import Store
 
     with Own.training:
         if Own.executor is None:
             Own.executor = Executor(Store(folder), policy, retry_failed=retry_failed)
-            Own.executor.stop = Interruption(Own.asked).__enter__()  # for as long as the process lives
-        Own.executor.stop.raise_if_asked()
+            Own.deferral = signals.deferred(Own.asked)
+            Own.deferral.__enter__()  # for as long as the process lives
+        signals.raise_if_asked()
         return Own.executor.population(population.cells)
 
 

@@ -67,7 +67,7 @@ class PopulationModule(LightningModule):
         self.live = list(range(len(configs)))
         self.ended: dict[int, EndedMember] = {}
         self.curves: list[list[Metrics]] = [[] for _ in configs]
-        self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
+        self.epochs_done, self.train_seconds = 0, 0.0
         self.seconds_before, self._made = 0.0, time.perf_counter()
         self.block_losses_SK: Tensor | None = None
         self.diagnostics: list[dict[str, Metrics]] = [{} for _ in configs]

@@ -14,7 +14,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mlp_study.config.schema import RunConfig
-from mlp_study.runtime.allocator import freed_memory_kept
+from mlp_study.runtime.host_memory import freed_memory_kept
+from mlp_study.runtime.signals import deferred
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.datamodule import PopulationData
@@ -95,10 +96,9 @@ class PopulationTrainer(Trainer):
             read_checkpoint(ckpt_path, model)
             progress: Any = self.fit_loop.epoch_progress.current
             progress.processed = model.epochs_done  # so that validations fall on the same epochs
-        stopping = Stopping(model, self.checkpoint)
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        callbacks.append(stopping)
-        with enough_memory(model.configs[0]), arithmetic(model), _quiet_lightning(), stopping:
+        callbacks.append(Stopping(model, self.checkpoint))
+        with enough_memory(model.configs[0]), arithmetic(model), _quiet_lightning(), deferred():
             super().fit(model, datamodule=datamodule)
             model.to(model.trained_on)  # the Trainer leaves it on the CPU
             self.results = results_of(model)
