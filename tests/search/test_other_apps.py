@@ -99,9 +99,8 @@ def test_a_search_as_the_stock_plugin_has_it(tmp_path):
     assert f"best trial {least['trial']}: " in done.stdout
     assert "mlp_study.train" not in done.stdout
     assert not (tmp_path / "out" / "best.yaml").exists()
-    assert (
-        yaml.safe_load((tmp_path / "out" / "multirun.yaml").read_text())["hydra"]["sweeper"]["study_name"] == "theirs"
-    )
+    whole = yaml.safe_load((tmp_path / "out" / "multirun.yaml").read_text())
+    assert whole["hydra"]["sweeper"]["study_name"] == "theirs"
 
 
 def test_a_failing_trial_ends_no_search_and_its_traceback_is_kept(tmp_path):
@@ -145,7 +144,7 @@ def test_a_search_in_a_persons_own_yaml(monkeypatch, tmp_path, capsys, sampler, 
     ("change", "words"),
     [
         (("{seed: 3}", "{_target_: os.system, seed: 3}"), "hydra.sweeper.sampler='os.system' is unknown"),
-        (("n_trials: 2", "n_trails: 2"), "n_trails"),
+        (("n_trials: 2", "n_trails: 2"), "Key 'n_trails' not in 'OptunaConfig' (hydra.sweeper.n_trails)"),
     ],
 )
 def test_a_mistake_in_a_persons_own_yaml_is_named(monkeypatch, tmp_path, capsys, change, words):
