@@ -163,7 +163,8 @@ class SearchResults:
 
     def overrides(self, trial: FrozenTrial) -> list[str]:
         """Return what a single run of this trial takes."""
-        return single_run(trial.user_attrs.get("overrides", []), trial.user_attrs.get("seeds", []))
+        found = trial.user_attrs.get("overrides") or self.study.space.overrides(trial.params)  # the stock plugin's
+        return single_run(found, trial.user_attrs.get("seeds", []))
 
     def show(self, best: Sequence[FrozenTrial]) -> None:
         """Print the best trials, what matters, and how to go on."""
@@ -197,7 +198,7 @@ class SearchResults:
         """Record the search's own W&B run: the table of trials, the best one, the figures."""
         if self.populations is None:
             return
-        config = self.populations.config(best.user_attrs.get("overrides", []))
+        config = self.populations.config(self.overrides(best))
         about = {"trials": len(rows), "space": self.study.space.described(), "sweep_dir": str(self.folder)}
         run = wandb_run.open_sweep(self.folder, config, self.populations.name, about)
         columns = list(dict.fromkeys(name for row in rows for name in row))
