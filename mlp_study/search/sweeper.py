@@ -170,7 +170,7 @@ class Search:
         print(f"  {len(self.space.parameters)} parameters{size}, {settings.n_jobs} trials at a time", flush=True)
 
     def _loop(self, study: SharedStudy) -> None:
-        told, began, timeout = False, time.monotonic(), self.settings.timeout
+        told, began, timeout = False, time.monotonic(), study.settings.timeout
         while True:
             if timeout is not None and time.monotonic() - began >= timeout:
                 print(f"  hydra.sweeper.timeout={timeout} has passed; the same command with sweep_dir goes on")
