@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp_study.errors import DataError
+from mlp_study.runtime.reading import parsed, read_bytes
 
 ABOUT, TRIALS, IMPORTANCE = "search.json", "trials.csv", "importance.csv"
 FORMAT = 1
@@ -95,7 +95,7 @@ def read_search(folder: Path) -> SearchRecord | None:
         return None
     path = folder / ABOUT
     try:
-        about = json.loads(path.read_bytes())
+        about = parsed(read_bytes(path))
         if about["format"] > FORMAT:
             raise DataError(f"{path} was written by a newer mlp_study (format {about['format']}, here {FORMAT})")
         objectives = {str(name): direction == "maximize" for name, direction in about["objectives"].items()}
@@ -106,13 +106,13 @@ def read_search(folder: Path) -> SearchRecord | None:
         trials = [_trial(line, objectives, parameters) for line in _lines(path)]
         path = folder / IMPORTANCE
         importance = {line["objective"]: _shares(line) for line in _lines(path)} if path.is_file() else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return SearchRecord(folder, objectives, parameters, trials, importance)
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
-    lines = list(csv.DictReader(io.StringIO(path.read_text())))
+    lines = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
     if any(None in line or None in line.values() for line in lines):
         raise ValueError("a line is longer or shorter than the first")
     return lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.reporting.analysis import METRICS
 from mlp_study.reporting.page_data import DRAWN, TARGETS
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import table_cell, write_file
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis
@@ -38,13 +38,13 @@ def write_tables(study: Analysis, folder: Path) -> None:
         if body:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(head)
+            writer.writerow(map(table_cell, head))
             writer.writerows([_field(value) for value in line] for line in body)
             write_file(folder / f"{name}.csv", text.getvalue())
 
 
 def _field(value: Any) -> Any:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else table_cell(value)
 
 
 def runs(study: Analysis) -> list[Sequence[Any]]:

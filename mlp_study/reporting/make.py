@@ -16,7 +16,7 @@ from mlp_study.reporting.page import page_of
 from mlp_study.reporting.page_data import page_data
 from mlp_study.reporting.static_figures import PREFIX, Picture, left_by_others, static_figures, told_apart
 from mlp_study.reporting.study import Study, read_study, short_names
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import refuse_link, write_file
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def make_report(
 
 def _made(folders: Sequence[Path], output: Path | None, figures: bool, data_root: Path | None) -> Made:
     top = output or (folders[0] if len(folders) == 1 else Path("comparison"))
+    refuse_link(top / BESIDE)
     study = analysed(read_study(folders))
     data = page_data(study, top / PAGE)
     pictures, missing = _pictures(study, data, figures, data_root)

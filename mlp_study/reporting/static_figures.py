@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -18,6 +19,7 @@ from mlp_study.reporting.comparison import KEY
 from mlp_study.reporting.failures import METRIC
 from mlp_study.reporting.page_data import DRAWN, SHOWN_FIRST, failures, loss_end
 from mlp_study.runtime.files import write_file
+from mlp_study.runtime.reading import read_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Pair = tuple[str, str]
     Estimates = dict[Pair, Estimate]
 
+PNG_BYTES = 100_000_000  # of a figure that is read
 MOST_LEVELS = 24  # of a map's factor
 MOST_ACROSS = 10  # of them beside each other, as long as there are fewer of the other factor
 TIME = 0.8  # validation accuracy to be reached
@@ -91,14 +94,23 @@ def left_by_others(folder: Path, charted: tuple[str, ...] = (), of: str = "") ->
         of: the folder in words, where others have figures of the same names; files and headings then begin with it.
     """
     found = []
-    for path in sorted((folder / "figures").glob("*.png")):
+    for path, png in _drawn_in(folder):
         name = path.stem.replace("_", " ")
         shown = path.stem.startswith(charted) if charted else False
         heading = f"{of}: {name}" if of else name[:1].upper() + name[1:]
         own = re.sub(r"[^\w.-]+", "_", f"{of}_{path.stem}") if of else path.stem
         text = f"{heading if of else name}, as drawn when the runs ended."
-        found.append(Picture(own, heading, text, path.read_bytes(), charted=shown))
+        found.append(Picture(own, heading, text, png, charted=shown))
     return found
+
+
+def _drawn_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """The PNGs in ``folder/figures``; what only bears such a name is left out, or the page would show any file."""
+    for path in sorted((folder / "figures").glob("*.png")):
+        with contextlib.suppress(OSError, ValueError):
+            png = read_bytes(path, PNG_BYTES)
+            if png.startswith(b"\x89PNG\r\n"):
+                yield path, png
 
 
 def told_apart(pictures: Iterable[Picture]) -> list[Picture]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections import Counter
@@ -16,6 +15,7 @@ from mlp_study.figures.curves import carried_to
 from mlp_study.records.run_folder import CURVES, RESULT, read_columns
 from mlp_study.records.runs_table import finished_runs, flattened
 from mlp_study.records.trials import SearchRecord, read_search
+from mlp_study.runtime.reading import parsed, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +129,7 @@ def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
 
 def _claims(path: Path, study: Study) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_bytes())
+        found = parsed(read_bytes(path))
         if not (isinstance(found, dict) and isinstance(found.get("claims"), list)):
             raise ValueError("it is no reproduction")
     except (OSError, ValueError) as error:
@@ -150,10 +150,10 @@ def _commands(top: Path) -> list[str]:
     """The sweep's command, from Hydra's own record of it, less what follows from ``-m`` and ``sweep_dir``."""
     if not (top / MULTIRUN).is_file():
         return []
-    from omegaconf import OmegaConf
+    import yaml
 
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(top / MULTIRUN), resolve=False)
+        found = yaml.load(read_bytes(top / MULTIRUN, 2**20), Loader=yaml.CSafeLoader)
         hydras, task = ([str(o) for o in found["hydra"]["overrides"][kind]] for kind in ("hydra", "task"))
         implied = ["hydra.mode=MULTIRUN", *(o.replace("sweep_dir=", "hydra.sweep.dir=") for o in task)]
         return [_command("train", ["-m", *(o for o in hydras if o not in implied), *task])]

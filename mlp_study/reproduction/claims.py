@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlp_study.probes.gradient_check import TOLERANCE
 from mlp_study.probes.verdict import UNSTABLE
 from mlp_study.reproduction.experiments import Claim, Experiment
+from mlp_study.reproduction.gradient_check import TOLERANCE
 from mlp_study.reproduction.intervals import Estimate, difference, estimate
 from mlp_study.reproduction.measures import GRADIENT, widest
 from mlp_study.reproduction.runs import Done

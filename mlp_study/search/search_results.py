@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mlp_study.errors import StudyError
 from mlp_study.records import wandb_run
 from mlp_study.records.trials import ABOUT, FORMAT, IMPORTANCE, TRIALS
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import table_cell, write_file
 from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
@@ -240,7 +240,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = io.StringIO()
     writer = csv.DictWriter(lines, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: table_cell(value) for name, value in row.items()} for row in rows)
     return lines.getvalue()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import wandb_run
+from mlp_study.runtime.devices import check_device
 from mlp_study.runtime.files import make_folder
 from mlp_study.sweep import printing, slurm
 from mlp_study.sweep.executor import After, Executor, SavePolicy
@@ -26,7 +27,6 @@ from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
 from mlp_study.sweep.tasks import page_at_end
-from mlp_study.training.devices import check_device
 from mlp_study.training.progress import progress_callbacks
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Launch:
         if settings.dry_run:
             return [MemberReturn(list(job), math.nan, self.composer) for job in jobs]
         if self.slurm is None:  # there the tasks' machines count
-            check_device(settings)
+            check_device(settings.trainer.accelerator)
         store.open(fixed, [cell.run_id for cell in cells])
         write_multirun(self.master, store.folder)
         table = SweepTable(store.folder)

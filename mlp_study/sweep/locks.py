@@ -21,11 +21,13 @@ from urllib.parse import quote, unquote
 
 from mlp_study.runtime.files import cannot_write, make_folder
 from mlp_study.runtime.processes import identity, machine, slurm_job, started
+from mlp_study.runtime.reading import parsed, read_bytes
 
 HEARTBEAT = 20.0  # seconds between two signs of life
 STALE = 300.0  # without one, a process of another machine counts as dead
 WAIT = 0.02  # seconds between two attempts to enter an exclusive section
 LOCK = ".lock"
+OWNER_BYTES = 10_000  # of a lock
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,13 @@ def held_in(folder: Path, now: float | None = None) -> list[Held]:
 def read_owner(path: Path) -> Owner | None:
     """Whose lock this is; None if it is gone, damaged, or has no owner yet."""
     try:
-        owner = Owner(**json.loads(path.read_bytes()))
+        owner = Owner(**parsed(read_bytes(path, OWNER_BYTES)))
     except (OSError, ValueError, TypeError):
         return None
-    return owner if str(owner.token).isalnum() else None  # it becomes a part of paths
+    texts = (owner.machine, owner.started or "", owner.host, owner.job, owner.token)
+    numbers = (owner.pid, owner.restart, owner.since)
+    sound = all(isinstance(text, str) for text in texts) and all(type(number) in (int, float) for number in numbers)
+    return owner if sound and owner.token.isalnum() else None  # the token becomes a part of paths
 
 
 def _token(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.runtime import host_memory
-from mlp_study.training.devices import on_gpu
+from mlp_study.runtime.devices import on_gpu
 
 if TYPE_CHECKING:
     from mlp_study.config.schema import RunConfig
@@ -54,7 +54,7 @@ def free_bytes(config: RunConfig) -> int:
     """Memory that is free now where the run will train: the GPU's, or this machine's within its control group."""
     import torch
 
-    if on_gpu(config) and torch.cuda.is_available():
+    if on_gpu(config.trainer.accelerator) and torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return host_memory.free_bytes()
 
@@ -74,7 +74,7 @@ def largest(config: RunConfig, member: int, updated: int, limit: int) -> int:
         updated: bytes that each update of one of them reads and writes.
         limit: bytes that all may take.
     """
-    most = GPU_MEMBERS if on_gpu(config) else cpu_members(updated)
+    most = GPU_MEMBERS if on_gpu(config.trainer.accelerator) else cpu_members(updated)
     return max(1, min(config.max_members or most, limit // max(1, member)))
 
 

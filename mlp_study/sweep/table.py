@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.errors import DataError
 from mlp_study.records.run_folder import RESULT
 from mlp_study.records.runs_table import framed, read_run
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import table_cell, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ class SweepTable:
             WriteError: the disk is full or read-only; the former files are then still there.
         """
         table = self.frame()
-        write_file(self.folder / CSV, table.to_csv(index=False))
+        write_file(self.folder / CSV, table.rename(columns=table_cell).map(table_cell).to_csv(index=False))
         if parquet:
             content = io.BytesIO()
             table.to_parquet(content, index=False)

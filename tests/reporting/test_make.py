@@ -140,9 +140,12 @@ def test_what_several_folders_have_drawn_is_told_apart(tmp_path):
     tops = [write_synthetic(tmp_path / name, 1) for name in ("a", "b")]
     for top in tops:
         (top / "figures").mkdir()
-        (top / "figures" / "curves.png").write_bytes(top.name.encode())
+        (top / "figures" / "curves.png").write_bytes(b"\x89PNG\r\n" + top.name.encode())
+        (top / "figures" / "secret.png").symlink_to("/etc/passwd")
     page = make_report(tops, tmp_path / "both", figures=False)
-    assert [(tmp_path / "both/report" / f"{top.name}_curves.png").read_bytes() for top in tops] == [b"a", b"b"]
+    copies = [(tmp_path / "both/report" / f"{top.name}_curves.png").read_bytes()[-1:] for top in tops]
+    assert copies == [b"a", b"b"]
+    assert not list((tmp_path / "both/report").glob("*secret*"))
     assert [f"<h3>{top.name}: curves</h3>" in page.read_text() for top in tops] == [True, True]
     alike = [Picture("a", "", "", b"1"), Picture("a", "", "", b"2")]
     assert [picture.name for picture in told_apart(alike)] == ["a", "a_2"]
