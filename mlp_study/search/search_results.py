@@ -25,7 +25,6 @@ from mlp_study.runtime.files import table_cell, write_file
 from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
-from mlp_study.sweep.locks import Locks
 from mlp_study.sweep.printing import aligned
 
 if TYPE_CHECKING:
@@ -75,15 +74,11 @@ class SearchResults:
         if not best:
             write_file(self.folder / TRIALS, trials)
             raise StudyError(self.nothing())
-        locks = Locks(self.folder / ".sweep" / "results")
-        try:
-            with locks.exclusive("results"):
-                files = (ABOUT, IMPORTANCE, FIGURES, RESULTS, *([BEST] if self.populations else []))
-                whole = all((self.folder / name).exists() for name in files)
-                if not whole or (self.folder / TRIALS).read_text(encoding="utf-8") != trials:
-                    self._write(rows, trials, best)
-        finally:
-            locks.close()
+        with self.study.storage.locked(self.study.settings.study_name):
+            files = (ABOUT, IMPORTANCE, FIGURES, RESULTS, *([BEST] if self.populations else []))
+            whole = all((self.folder / name).exists() for name in files)
+            if not whole or (self.folder / TRIALS).read_text(encoding="utf-8") != trials:
+                self._write(rows, trials, best)
         self.show(best)
         return {"name": "optuna", **self.result(best)}
 
