@@ -97,7 +97,7 @@ def config_of(cell: dict[str, Any]) -> Any:
 
 def populations(runs: Sequence[Run]) -> Iterator[tuple[list[dict[str, Any]], list[Any]]]:
     """The runs in groups that train together, in the order in which a population holds them."""
-    from mlp_study.training.population import lockstep_order, shape_key
+    from mlp_study.training.lockstep import lockstep_order, shape_key
 
     groups: dict[Any, list[Run]] = defaultdict(list)
     for cell, config in runs:

@@ -66,7 +66,7 @@ def mean_loss(name: str, **options: Any) -> Callable[[Tensor, Tensor], Tensor]:
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on populations are laid out and fed as on a GPU, though their arithmetic is this CPU's."""
-    monkeypatch.setattr("mlp_study.training.population.on_gpu", lambda config: True)
+    monkeypatch.setattr("mlp_study.training.lockstep.on_gpu", lambda config: True)
     monkeypatch.setattr(Feed, "_on_cpu", property(lambda feed: False))
 
 

@@ -392,7 +392,7 @@ def test_resuming_a_run_of_ones_own_configs_takes_their_folder_and_the_line_says
     def stop(*_: Any, **__: Any) -> None:
         raise Interrupted("stopped")
 
-    monkeypatch.setattr("mlp_study.records.recorded.train_recorded", stop)
+    monkeypatch.setattr("mlp_study.training.trainer.PopulationTrainer.fit", stop)
     typed = ("+experiment=mine", "wandb.mode=disabled", "save=none", f"hydra.run.dir={folder}")
     search_path, other = f"hydra.searchpath=[file://{tmp_path}]", f"hydra.searchpath=[file://{tmp_path}/experiment]"
     for flags, shown in (

@@ -14,11 +14,11 @@ from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.normalizers import NORMALIZERS
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.factors.schedules import SCHEDULES
-from mlp_study.training import population
+from mlp_study.training import lockstep
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.feed import Feed
+from mlp_study.training.lockstep import lockstep_data, lockstep_order, rules_first_fits, shape_key
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.population import assembled, lockstep_order, shape_key
 from mlp_study.training.results import Listener, MemberResult, Metrics
 from tests.small_runs import as_on_a_gpu, column, config, numbers, tiny_images, trained
 
@@ -148,7 +148,7 @@ def test_on_a_gpu_equal_rules_stand_together_and_each_member_has_its_images(monk
     as_on_a_gpu(monkeypatch)
     grid = itertools.product(("relu", "tanh"), ("sgd", "adam"), ("unit", "robust"), range(3))
     configs = [config(f"activation={a}", f"optimizer={o}", f"data.scale={s}", f"seed={k}") for a, o, s, k in grid]
-    module, _ = assembled(configs, tiny_images())
+    module = PopulationModule(lockstep_data(configs, tiny_images()))
     assert (len(module.updates.groups), len(module.mlp.activation_groups)) == (2, 3)
     assert module.mlp.fed is None, "none share their images"
     module.feed.to("cpu")
@@ -160,17 +160,17 @@ def test_on_a_gpu_equal_rules_stand_together_and_each_member_has_its_images(monk
         assert torch.equal(together[k], own.inputs(next(iter(own.train_blocks(1))))[0, : together.shape[1]])
         assert torch.equal(labels[k], own.targets(next(iter(own.train_blocks(1))))[0, : together.shape[1]])
     one_rule = [config(f"data.scale={s}", f"optimizer.lr={lr}") for s in ("unit", "none") for lr in (0.1, 0.2)]
-    assert assembled(one_rule, tiny_images())[0].feed.per_stream == [2, 2], "here sharing costs no call"
+    assert lockstep_data(one_rule, tiny_images()).feed.per_stream == [2, 2], "here sharing costs no call"
 
 
 def test_on_a_gpu_a_minibatch_too_large_for_a_copy_each_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     as_on_a_gpu(monkeypatch)
-    monkeypatch.setattr(population, "STEP_BYTES", 8 * 32 * 36 * 4 - 1)
+    monkeypatch.setattr(lockstep, "STEP_BYTES", 8 * 32 * 36 * 4 - 1)
     members = [config(f"activation={a}", f"seed={k}") for a in ("relu", "tanh") for k in range(4)]
-    assert assembled(members, tiny_images())[0].feed.per_stream == [2] * 4
-    assert not assembled(members[:-1], tiny_images())[0].feed.shares
-    monkeypatch.setattr(population, "STEP_BYTES", 207 * 36 * 4)
-    assert population.rules_first_fits([config("data.batch_size=full")], tiny_images()), "a full batch is the split"
+    assert lockstep_data(members, tiny_images()).feed.per_stream == [2] * 4
+    assert not lockstep_data(members[:-1], tiny_images()).feed.shares
+    monkeypatch.setattr(lockstep, "STEP_BYTES", 207 * 36 * 4)
+    assert rules_first_fits([config("data.batch_size=full")], tiny_images()), "a full batch is the split"
 
 
 def test_one_stream_alone_is_what_it_is_among_others() -> None:

@@ -14,9 +14,10 @@ from mlp_study.factors.diagnostics import DIAGNOSTICS
 from mlp_study.probes.verdict import FARTHEST, features
 from mlp_study.training import probing
 from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.lockstep import lockstep_data, lockstep_order
 from mlp_study.training.lookahead import far_enough, look_ahead, milestones, watch
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.population import assembled, lockstep_order, train_population
+from mlp_study.training.population import train_population
 from mlp_study.training.probing import measure_ends
 from mlp_study.training.results import Listener
 
@@ -70,9 +71,9 @@ def test_looking_changes_nothing():
 def module_of(*members):
     """An untrained population of these members' overrides, its feed in place."""
     configs = [run("data.validation=test", *more) for more in members]
-    module, order = assembled(configs, load("digits"))
+    module = PopulationModule(lockstep_data(configs, load("digits")))
     module.on_train_start()
-    return module, order
+    return module, module.data.order
 
 
 @pytest.mark.parametrize("norm", ["none", *(pytest.param(n, marks=pytest.mark.slow) for n in ("batch", "layer"))])

@@ -69,7 +69,7 @@ class OptunaSweeper(Sweeper):
         """Run the trials that the study still lacks (Hydra's interface); see ``Search`` for what it raises."""
         from omegaconf import OmegaConf
 
-        from mlp_study.search.search import Search
+        from mlp_study.search.sweeper import Search
 
         assert self.config is not None
         assert self.hydra_context is not None

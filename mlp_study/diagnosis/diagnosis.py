@@ -20,8 +20,8 @@ from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.verdict import Glimpse, Verdict, is_lost, judge, truncated
 from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.lockstep import lockstep_order, shape_key
 from mlp_study.training.lookahead import INITIAL, STEPS, look_ahead
-from mlp_study.training.population import lockstep_order, shape_key
 from mlp_study.training.probing import chunks, observed
 
 if TYPE_CHECKING:

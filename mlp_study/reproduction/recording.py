@@ -13,7 +13,6 @@ from mlp_study.data.images import ImageSet, load
 from mlp_study.errors import StudyError
 from mlp_study.figures.run import RunFigures
 from mlp_study.records import tracking
-from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import FIGURES_WAIT, Recorder
 from mlp_study.reproduction.measures import add_own
 from mlp_study.reproduction.runs import Batch, Cell, claims_in
@@ -21,6 +20,7 @@ from mlp_study.runtime.workers import Pool, Tell
 from mlp_study.sweep.executor import rounds
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.progress import Progress, SweepProgress, Telling, wanted
+from mlp_study.training.population import train_or_resume
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class Trainer:
         configs = [cell.config for cell in batch.cells]
         first = configs[0]
         images = load(first.data.name, first.data_root, **first.data.options)
-        recorder = Measuring(batch.cells, images)
-        train_recorded(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
+        with Measuring(batch.cells, images) as recorder:
+            train_or_resume(configs, recorder, batch.checkpoint, callbacks=self.callbacks, images=images)
         self._drawn += recorder.drawn
 
     def wait(self) -> None:

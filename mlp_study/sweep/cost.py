@@ -101,7 +101,7 @@ def seconds(
 
 def _kind(part: Part) -> object:
     """Equal for populations that take about equally long."""
-    from mlp_study.training.population import shape_key
+    from mlp_study.training.lockstep import shape_key
 
     mixture = Counter((c.activation.name, c.loss.name, c.optimizer.name, c.data.scale) for c in part.configs)
     return shape_key(part.configs[0]), frozenset(mixture.items())

@@ -15,7 +15,6 @@ from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.errors import Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
-from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
 from mlp_study.records.summary import summary_lines
@@ -24,6 +23,7 @@ from mlp_study.sweep.hydra_files import HydraFiles, typed
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import Store
+from mlp_study.training.population import train_or_resume
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ class Executor:
         """Train and record these members as one population, from its checkpoint if there is one."""
         configs, recorder = [self.keeping.settled(cell.config) for cell in cells], self._recorder(cells)
         checkpoint = self.store.checkpoint(Population(tuple(cells), 0, 0, 0))
-        results = train_recorded(configs, recorder, checkpoint, callbacks=[*self.callbacks, self.stop])
+        with recorder:
+            results = train_or_resume(configs, recorder, checkpoint, callbacks=[*self.callbacks, self.stop])
         self.keeping.keep_best(results, recorder.folders)
 
     def _recorder(self, cells: Sequence[Cell]) -> Recorder:

@@ -225,7 +225,7 @@ class Group:
 
 def groups_of(cells: Iterable[Cell]) -> list[Group]:
     """Runs by shape, in the order in which neighbours share most; raises DataError if their data cannot be read."""
-    from mlp_study.training.population import lockstep_order, shape_key
+    from mlp_study.training.lockstep import lockstep_order, shape_key
 
     groups: dict[object, list[Cell]] = {}
     for cell in cells:

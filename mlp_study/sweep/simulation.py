@@ -97,7 +97,7 @@ def _config(composer: Composer, job: Sequence[str]) -> RunConfig:
 def _kind(config: RunConfig) -> object:
     """What decides how many of them make a population."""
     from mlp_study.factors.optimizers import OPTIMIZERS
-    from mlp_study.training.population import shape_key
+    from mlp_study.training.lockstep import shape_key
 
     return shape_key(config), len(OPTIMIZERS[config.optimizer.name].state)
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlp_study.config.schema import EarlyStoppingConfig, RunConfig
+from mlp_study.config.schema import EarlyStoppingConfig
 from mlp_study.errors import DataError
 from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.training.checkpoint import write_checkpoint
@@ -22,10 +22,14 @@ CHECKPOINT_SHARE = 50  # a checkpoint is due when this many times its own cost h
 
 
 class Recording(Callback):
-    """Tells the listener each member's rows; ends the fit when no member is left."""
+    """Tell the listener each member's rows."""
 
-    def __init__(self, listener: Listener, numbers: list[int]) -> None:
-        self.listener, self.numbers = listener, numbers
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Tell it who trains, in the caller's order."""
+        self.listener.started(pl_module.data.asked)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Losses at every ``log_every_n_steps``."""
@@ -46,14 +50,14 @@ class Recording(Callback):
                 if first + s <= last
             ]
             if rows:
-                self.listener.steps_logged(self.numbers[k], rows)
+                self.listener.steps_logged(module.data.order[k], rows)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """One row a member; it was written by ``PopulationModule.end_epoch`` in ``EndOfEpoch`` before."""
         module: PopulationModule = pl_module
         for k, rows in enumerate(module.curves):
             if rows and rows[-1]["epoch"] == module.epochs_done:
-                self.listener.epoch_ended(self.numbers[k], rows[-1])
+                self.listener.epoch_ended(module.data.order[k], rows[-1])
 
 
 class EndOfEpoch(Callback):
@@ -144,12 +148,7 @@ class Checkpoints(Callback):
         self.cost = self.written - began
 
 
-def member_callbacks(
-    configs: list[RunConfig], listener: Listener, numbers: list[int], checkpoint: Path | None
-) -> list[Callback]:
-    """The callbacks of a population, in the order in which an epoch's end must run them."""
-    found: list[Callback] = [EndOfEpoch(), Probing()]
-    if any(c.early_stopping.patience is not None for c in configs):
-        found.append(EarlyStopping())
-    found += [Recording(listener, numbers), Compaction()]
+def member_callbacks(listener: Listener, checkpoint: Path | None) -> list[Callback]:
+    """Make the callbacks of a population, in the order in which an epoch's end must run them."""
+    found = [EndOfEpoch(), Probing(), EarlyStopping(), Recording(listener), Compaction()]
     return [*found, Checkpoints(checkpoint)] if checkpoint is not None else found

@@ -66,7 +66,7 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
 
 
 def read_checkpoint(path: Path, module: PopulationModule) -> None:
-    """Bring a fresh population to where the checkpoint stands.
+    """Bring a fresh population and its data to where the checkpoint stands.
 
     Raises:
         DataError: the file is damaged, or belongs to other runs.
@@ -93,12 +93,12 @@ def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str,
     for name, tensor in module.updates.tensors().items():
         tensor.copy_(tensors[f"updates.{name}"])
     if "tally.loss" in tensors:
-        place = module.device
-        module.carried = Tally(tensors["tally.loss"].to(place), tensors["tally.correct"].to(place), story["seen"])
+        module.carried = Tally(tensors["tally.loss"], tensors["tally.correct"], story["seen"])
     module.updates.step_count = story["step_count"]
     module.epochs_done, module.train_seconds = story["epochs_done"], story["train_seconds"]
     module.seconds_before = story.get("seconds", module.train_seconds)
     module.curves, module.diagnostics = story["curves"], story["diagnostics"]
+    module.data.skip(module.epochs_done + 1, module.updates.step_count - module.epochs_done * module.feed.sizes.steps)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
@@ -110,19 +110,6 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
         numbers: Any = tensors[name].reshape(-1).view(torch.uint8).numpy()  # a buffer, as its types don't say
         found = zlib.crc32(numbers, found)
     return found
-
-
-def progress_in(path: Path, configs: Sequence[RunConfig]) -> tuple[int, int]:
-    """How many epochs and steps the checkpoint of these runs has behind it.
-
-    Raises:
-        DataError: the file is damaged, or belongs to other runs.
-    """
-    story = _read(path, configs)[0]
-    try:
-        return int(story["epochs_done"]), int(story["step_count"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"the checkpoint {path} does not fit these runs ({error}); delete it to start again") from error
 
 
 def _read(path: Path, configs: Sequence[RunConfig]) -> tuple[dict[str, Any], dict[str, Tensor]]:

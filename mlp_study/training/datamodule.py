@@ -27,27 +27,37 @@ class PopulationData(LightningDataModule):
     """The input streams of a population.
 
     Args:
-        configs: one config a member, in the order that ``population.lockstep_order`` gives them.
+        configs: one config a member.
         images: the data set.
         fitted: normalizers that are fitted already.
+        order: the members' order in the population, such as ``lockstep_order``; None: that of ``configs``.
 
     Attributes:
+        asked: the configs in the caller's order.
+        configs: the same in the population's order.
+        order: each member's number in the caller's ``configs``.
         feed: the streams of the members that are live now.
         everyone: the streams of all members.
-        epochs_begun: the epochs whose blocks have been asked for; the next one's order follows from it.
     """
 
-    def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
+    def __init__(
+        self,
+        configs: Sequence[RunConfig],
+        images: ImageSet,
+        fitted: Fitted | None = None,
+        order: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        self.configs, self.images = list(configs), images
+        self.asked = list(configs)
+        self.order = list(range(len(configs)) if order is None else order)
+        self.configs, self.images = [configs[k] for k in self.order], images
         self._widest = max([*configs[0].model.widths, len(images.classes)])
         self._fitted: Fitted = {} if fitted is None else fitted
-        self.everyone = self.feed = Feed(configs, images, self._fitted)
-        self.epochs_begun = 0
+        self.everyone = self.feed = Feed(self.configs, images, self._fitted)
         self._skipped: tuple[int, int] = (0, 0)
 
     def skip(self, epoch: int, steps: int) -> None:
-        """The first ``steps`` steps of this epoch have been trained already."""
+        """Leave out the first ``steps`` steps of this epoch: they have been trained already."""
         self._skipped = epoch, steps
 
     def select(self, members: Sequence[int]) -> None:
@@ -60,10 +70,10 @@ class PopulationData(LightningDataModule):
         return _Blocks(self._next_epoch)
 
     def _next_epoch(self) -> Iterator[Block]:
-        self.epochs_begun += 1  # at the first block, not before: the Trainer makes one iterator that it never uses
+        now = 1 + (self.trainer.current_epoch if self.trainer is not None else 0)
         epoch, steps = self._skipped
-        skipped = steps if epoch == self.epochs_begun else 0
-        for block in self.feed.train_blocks(self.epochs_begun):
+        skipped = steps if epoch == now else 0
+        for block in self.feed.train_blocks(now):
             done = max(0, skipped - block.first_step)
             if done < block.index_RSB.shape[1]:
                 yield Block(block.split, block.index_RSB[:, done:], block.first_step + done) if done else block

@@ -99,7 +99,6 @@ def watch(
         )
         for config in module.configs
     ]
-    module.setup("fit")
     module.on_train_start()
     module.on_train_epoch_start()
     first = measured(module.mlp, module.feed, initial, seen, whole=whole)

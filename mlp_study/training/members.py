@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mlp_study.training.results import Metrics
@@ -30,6 +31,12 @@ class Tally:
         self.loss_K = loss_K if self.loss_K is None else self.loss_K + loss_K
         self.correct_K = correct_K if self.correct_K is None else self.correct_K + correct_K
         self.seen += count
+
+    def to(self, device: torch.device) -> Tally:
+        """The same sums on a device."""
+        if self.loss_K is None or self.correct_K is None:
+            return self
+        return Tally(self.loss_K.to(device), self.correct_K.to(device), self.seen)
 
     def rows(self, part: str) -> list[Metrics]:
         """Each member's mean loss and accuracy."""

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,9 +22,8 @@ from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
 from mlp_study.runtime.lightning import LightningModule
 from mlp_study.runtime.randomness import derived_seed, from_image
-from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.devices import step_bytes
+from mlp_study.training.devices import enough_memory, step_bytes
 from mlp_study.training.feed import Block, Feed
 from mlp_study.training.members import EndedMember, Tally
 from mlp_study.training.results import Metrics
@@ -59,7 +57,11 @@ class PopulationModule(LightningModule):
         self.automatic_optimization = False
         self.data, self.configs = data, data.configs
         configs, images = data.configs, data.images
-        self.mlp = PopulationMLP(configs, images.train_images_NI.shape[1], len(images.classes), self.feed.per_stream)
+        with enough_memory(configs[0]):
+            inputs, classes = images.train_images_NI.shape[1], len(images.classes)
+            self.mlp = PopulationMLP(configs, inputs, classes, self.feed.per_stream)
+            if configs[0].trainer.precision == "64":
+                self.mlp.double()
         self.total_steps = self.feed.sizes.steps * configs[0].trainer.max_epochs
         self.live = list(range(len(configs)))
         self.ended: dict[int, EndedMember] = {}
@@ -69,9 +71,8 @@ class PopulationModule(LightningModule):
         self.block_losses_SK: Tensor | None = None
         self.diagnostics: list[dict[str, Metrics]] = [{} for _ in configs]
         self.after_step: Callable[[PopulationModule], None] | None = None
-        self.resume_from: Path | None = None
         self.trained_on = torch.device("cpu")
-        self.carried: Tally | None = None  # the account of an epoch that a checkpoint interrupts
+        self.carried = Tally()  # the sums of an epoch that a checkpoint interrupted
         self._held: Tensor | None = None
         self._held_by: Feed | None = None
         self._prepare()
@@ -92,11 +93,6 @@ class PopulationModule(LightningModule):
         """Member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
         return self.whole().export(k)
 
-    def setup(self, stage: str) -> None:
-        """In 64-bit precision, the weights too (Lightning hook)."""
-        if self.mlp.configs[0].trainer.precision == "64":
-            self.mlp.double()
-
     def configure_optimizers(self) -> None:
         """None: ``Updates`` applies each member's own rule (Lightning hook)."""
 
@@ -105,19 +101,18 @@ class PopulationModule(LightningModule):
         return replace(batch, index_RSB=batch.index_RSB.to(device))
 
     def on_train_start(self) -> None:
-        """The device is known now: images, keys and state follow the weights to it (Lightning hook)."""
+        """Move images, keys and optimizer state to the weights' device, known now (Lightning hook)."""
         self.trained_on = self.device
         self.feed.to(self.device)
+        before = self.updates
         self._prepare()
-        if self.resume_from is not None:
-            read_checkpoint(self.resume_from, self)
-            if self.epochs_done:  # within the first epoch the Trainer goes on with the iterator that it has
-                self.data.epochs_begun = self.epochs_done
+        if before.step_count:
+            self.updates.take(before, range(self.mlp.K))
 
     def on_train_epoch_start(self) -> None:
-        """A new account of the epoch (Lightning hook)."""
+        """Begin the epoch's sums (Lightning hook)."""
         self.mlp.train()
-        self.tallies, self.carried = {"train": self.carried or Tally()}, None
+        self.tallies, self.carried = {"train": self.carried.to(self.device)}, Tally()
         self._steps_before = self.epochs_done * self.feed.sizes.steps
         self._epoch_began = time.perf_counter()
 

@@ -12,9 +12,10 @@ import torch
 from mlp_study.config.schema import RunConfig
 from mlp_study.training.devices import on_gpu
 from mlp_study.training.feed import Block
+from mlp_study.training.lockstep import lockstep_data
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.population import arithmetic, assembled
 from mlp_study.training.probing import measured, union
+from mlp_study.training.trainer import arithmetic
 
 if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet
@@ -33,7 +34,7 @@ def rehearsed_seconds(configs: Sequence[RunConfig], images: ImageSet) -> float:
         ConfigError: the configs cannot train together.
     """
     began = time.perf_counter()
-    module, _ = assembled(configs, images)
+    module = PopulationModule(lockstep_data(configs, images))
     trainer = configs[0].trainer
     if on_gpu(configs[0]) and torch.cuda.is_available():
         module.to("cuda")

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from mlp_study.config.composing import shipped, yaml_choices
 from mlp_study.config.overrides import swept
 from mlp_study.config.schema import RunConfig
-from mlp_study.search.settings import read_settings
 from mlp_study.search.space import read_space
+from mlp_study.search.sweeper_settings import read_settings
 from mlp_study.sweep.composer import Composer
 from tests.sweep.sweeps import hydra_of
 

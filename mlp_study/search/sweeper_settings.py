@@ -1,4 +1,4 @@
-"""The sweeper's settings, checked before anything is opened or trained."""
+"""The settings of ``hydra.sweeper``, checked before anything is opened or trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import OmegaConf, open_dict, read_write
 
 from mlp_study.errors import ConfigError
 from mlp_study.search.objective import Objective, read_objectives
@@ -46,11 +48,23 @@ class SearchSettings:
 
 
 def read_settings(node: Mapping[str, Any]) -> SearchSettings:
-    """The checked settings.
+    """Check the settings.
 
     Raises:
         ConfigError: an unknown sampler, pruner, rule or option, or a number out of range.
     """
+    for key in ("n_trials", "n_jobs", "repeats"):
+        if type(node[key]) is not int or node[key] < 1:
+            raise ConfigError(f"hydra.sweeper.{key}={node[key]} is not valid; it takes a whole number in [1, inf)")
+    rate = node["max_failure_rate"]
+    if rate is not None and not (isinstance(rate, int | float) and 0 <= rate <= 1):
+        raise ConfigError(f"hydra.sweeper.max_failure_rate={rate} is not valid; it takes a part in [0, 1]")
+    code = node["custom_search_space"]
+    if code is not None and os.environ.get(CODE_ALLOWED) != code:
+        raise ConfigError(
+            f"hydra.sweeper.custom_search_space={code} names code, which no config may run by itself; "
+            f"it takes the function that the environment variable {CODE_ALLOWED} names too"
+        )
     settings = SearchSettings(
         objectives=tuple(
             read_objectives(node["objective"], node["direction"], node["diverged"], str(node["aggregate"]))
@@ -59,13 +73,13 @@ def read_settings(node: Mapping[str, Any]) -> SearchSettings:
         pruner=pruner_settings(node["pruner"]),
         params=dict(node["params"] or {}),
         conditions=dict(node["conditions"] or {}),
-        custom_search_space=_allowed(node["custom_search_space"]),
+        custom_search_space=code,
         storage=node["storage"],
         study_name=str(node["study_name"] or STUDY),
-        n_trials=_whole("n_trials", node["n_trials"]),
-        n_jobs=_whole("n_jobs", node["n_jobs"]),
-        repeats=_whole("repeats", node["repeats"]),
-        max_failure_rate=_rate(node["max_failure_rate"]),
+        n_trials=node["n_trials"],
+        n_jobs=node["n_jobs"],
+        repeats=node["repeats"],
+        max_failure_rate=rate,
     )
     if settings.by_repeat and settings.repeats < 2:
         raise ConfigError(
@@ -74,34 +88,8 @@ def read_settings(node: Mapping[str, Any]) -> SearchSettings:
     return settings
 
 
-def _allowed(name: Any) -> str | None:
-    """The dotted name of a function of the user's own: a config names it, but only the user lets it run."""
-    if name is None:
-        return None
-    if os.environ.get(CODE_ALLOWED) != name:
-        raise ConfigError(
-            f"hydra.sweeper.custom_search_space={name} names code, which no config may run by itself; "
-            f"it takes the function that the environment variable {CODE_ALLOWED} names too"
-        )
-    return str(name)
-
-
-def _whole(key: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"hydra.sweeper.{key}={value} is not valid; it takes a whole number in [1, inf)")
-    return value
-
-
-def _rate(value: Any) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ConfigError(f"hydra.sweeper.max_failure_rate={value} is not valid; it takes a part in [0, 1]")
-    return float(value)
-
-
-def returned(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a task that is no training of this project: its objectives are what it returns.
+def of_any_task(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a task that is no training of this project: its objectives are what it returns.
 
     As in Hydra's stock plugin they are minimized, unless ``direction`` says otherwise.
     """
@@ -117,11 +105,8 @@ def hide_passwords(master: Any) -> bool:
     Returns:
         whether one of them was typed, so that the process list shows it.
     """
-    from omegaconf import OmegaConf, open_dict, read_write
-
     hydra = master.hydra
-    plain = OmegaConf.to_container(hydra.sweeper, resolve=False)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(hydra.sweeper, resolve=False)
     typed = [str(override) for override in hydra.overrides.hydra]
     with read_write(hydra), open_dict(hydra):
         if isinstance(plain.get("storage"), str):

@@ -1,4 +1,4 @@
-"""The search itself: ask for a batch of trials, train it, tell what came out, until no trial is missing."""
+"""The work of Hydra's Optuna sweeper: ask for a batch of trials, train it, tell the results, until none is missing."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
 
 from mlp_study.config.composing import with_variant
 from mlp_study.config.schema import indifferent_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError
 from mlp_study.runtime.files import make_folder
 from mlp_study.runtime.signals import answer_of
-from mlp_study.search.batches import Batches, Jobs, Populations, Row, base_seed
+from mlp_study.search.batches import Jobs, Populations, Row, base_seed
 from mlp_study.search.objective import Objective, check_objectives, deviation
-from mlp_study.search.outcome import Outcome
-from mlp_study.search.pruning import InFlight
-from mlp_study.search.settings import SearchSettings, hide_passwords, read_settings, returned
-from mlp_study.search.space import Space, read_space
-from mlp_study.search.storage import Place, patiently, read_place
-from mlp_study.search.study import SharedStudy
+from mlp_study.search.search_results import SearchResults
+from mlp_study.search.shared_study import SharedStudy
+from mlp_study.search.space import read_space
+from mlp_study.search.storage import StudyStorage
+from mlp_study.search.sweeper_settings import hide_passwords, of_any_task, read_settings
 from mlp_study.sweep.store import sweep_folder
-from mlp_study.sweep.tasks import is_training
+from mlp_study.sweep.tasks import is_training, page_at_end
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
+
+    from mlp_study.search.pruning import OwnTrial
 
 log = logging.getLogger(__name__)
 
@@ -59,47 +64,45 @@ class Search:
         launcher: Launcher,
         task: TaskFunction,
     ) -> None:
-        self.ours = is_training(task, master)
-        self.settings: SearchSettings = read_settings(node if self.ours else returned(node))
-        loader = context.config_loader
+        ours = is_training(task, master)
+        self.settings = read_settings(node if ours else of_any_task(node))
         defaults = {str(k): str(v) for k, v in master.hydra.runtime.choices.items() if v is not None}
-        self.space: Space = read_space(
-            self.settings.params, with_variant(overrides), self.settings.conditions, loader, defaults
-        )
+        typed = with_variant(overrides)
+        self.space = read_space(self.settings.params, typed, self.settings.conditions, context.config_loader, defaults)
         self.folder = sweep_folder(master)
-        self.report = bool(master.get("report", False))
-        self.place: Place = read_place(self.settings.storage, self.folder)
+        self.page: Callable[[], Any] | None = None
+        if ours and master.get("report", False):
+            self.page = partial(page_at_end, task, self.folder)
+        self.storage = StudyStorage(self.settings.storage, self.folder)
         if hide_passwords(master):
             log.warning(
                 "the storage's password stands in the command line, where others on this machine can read it; "
                 "storage='${oc.env:NAME}' takes the URL from an environment variable, and ~/.pgpass keeps passwords"
             )
-        here = self.ours and str(master.hydra.launcher._target_).endswith(".PopulationLauncher")
+        here = ours and str(master.hydra.launcher._target_).endswith(".PopulationLauncher")
         if here and master.hydra.launcher.executor not in ("auto", "process"):
             raise ConfigError(
                 "hydra.launcher.executor: a search trains its batches in this process; for several processes start "
                 "the same command several times with one sweep_dir or storage"
             )
-        runs = self.settings.n_trials * self.settings.repeats
-        seen = self.settings.objectives[0] if self.settings.prunes else None
-        checker = Populations(master, context, seen, self.settings.by_repeat, runs)
-        self.here = checker if here else None
-        self.config = checker.config if self.ours else None
-        self.batches: Batches = checker if here else Jobs(launcher, self.settings.objectives)
+        self.populations = Populations(master, context, self.settings) if ours else None
+        jobs = Jobs(launcher, self.settings.objectives)
+        self.batches: Populations | Jobs = self.populations if here and self.populations else jobs
         self.dry_run = False
-        self._check(checker, master)
+        self._check(here)
 
-    def _check(self, checker: Populations, master: DictConfig) -> None:
-        """Every parameter and choice by a config that has it, before anything is opened or trained."""
-        if self.settings.prunes and self.here is None:
+    def _check(self, here: bool) -> None:
+        """Check every parameter and choice by a config that has it, before anything is opened or trained."""
+        if self.settings.prunes and not here:
             raise ConfigError("hydra.sweeper.pruner needs hydra/launcher=population and this project's training")
-        if self.settings.repeats > 1 and any(p.key == "seed" for p in self.space.parameters):
+        repeated = self.settings.repeats > 1
+        if repeated and any(p.key == "seed" for p in self.space.parameters):
             raise ConfigError("hydra.sweeper.repeats chooses the seeds; seed cannot be searched with it")
-        self.seed = base_seed(self.space.fixed) if self.settings.repeats > 1 else 0
-        if not self.ours:
+        self.seed = base_seed(self.space.fixed) if repeated else 0
+        if self.populations is None:
             return
         for sample in self.space.samples():
-            config = checker.config(sample)
+            config = self.populations.config(sample)
             check_objectives(self.settings.objectives, config, self.settings.prunes)
             self.dry_run = config.dry_run
             self.seed = config.seed  # also where a file has set it
@@ -109,7 +112,7 @@ class Search:
                 )
 
     def run(self) -> Any:
-        """Run the trials that are missing and write what was found; the best trial.
+        """Run the trials that are missing and write what was found; return the best trial.
 
         Raises:
             StudyError: all trials failed, or more of a batch than allowed.
@@ -118,26 +121,24 @@ class Search:
         self._announce()
         if self.dry_run:
             return None
-        sample = next(self.space.samples())
-        with quiet_optuna(), self.here.opened(sample) if self.here else contextlib.nullcontext():
+        with quiet_optuna(), self.batches.opened(next(self.space.samples())):
             make_folder(self.folder)
-            study = SharedStudy(self.place, self.settings, self.space, sorted(indifferent_settings()))
+            study = SharedStudy(self.storage, self.settings, self.space, sorted(indifferent_settings()))
             with contextlib.closing(study):
                 self._loop(study)
-                return patiently(self.place, lambda: Outcome(self, study).write())
+                results = partial(SearchResults, study, self.folder, self.populations, self.page)
+                return self.storage.patiently(lambda: results().write())
 
     def _announce(self) -> None:
-        cells = self.space.size()
+        settings, cells = self.settings, self.space.size()
         size = "" if cells == float("inf") else f" ({cells:.0f} cells)"
-        objectives = ", ".join(f"{o.direction} {o.metric}" for o in self.settings.objectives)
-        repeats = f" x {self.settings.repeats} seeds" if self.settings.repeats > 1 else ""
-        print(
-            f"Search of {self.settings.n_trials} trials{repeats}: {objectives}; sampler {self.settings.sampler['name']}"
-        )
-        print(f"  study {self.settings.study_name!r} in {self.place.shown}; sweep_dir={self.folder}")
+        objectives = ", ".join(f"{o.direction} {o.metric}" for o in settings.objectives)
+        repeats = f" x {settings.repeats} seeds" if settings.repeats > 1 else ""
+        print(f"Search of {settings.n_trials} trials{repeats}: {objectives}; sampler {settings.sampler['name']}")
+        print(f"  study {settings.study_name!r} in {self.storage.shown}; sweep_dir={self.folder}")
         for name, distribution in self.space.described().items():
             print(f"  {name}: {distribution}")
-        print(f"  {len(self.space.parameters)} parameters{size}, {self.settings.n_jobs} trials at a time", flush=True)
+        print(f"  {len(self.space.parameters)} parameters{size}, {settings.n_jobs} trials at a time", flush=True)
 
     def _loop(self, study: SharedStudy) -> None:
         told = False
@@ -153,19 +154,17 @@ class Search:
             told = True
             time.sleep(POLL)
 
-    def _batch(self, study: SharedStudy, batch: list[InFlight]) -> None:
+    def _batch(self, study: SharedStudy, batch: list[OwnTrial]) -> None:
+        repeats = self.settings.repeats
         for trial in batch:
-            count = self.settings.repeats if self.settings.repeats > 1 else 0
-            trial.seeds = [self.seed + repeat for repeat in range(count)]
-        waiting = {trial.number: trial for trial in batch}
+            trial.seeds = [self.seed + repeat for repeat in range(repeats)] if repeats > 1 else []
+        waiting, failed = list(batch), 0
         try:
-            rows = self.batches.train(batch)
-            failed = 0
-            for trial, found in zip(batch, rows, strict=True):
-                failed += self._tell(study, trial, found) == "FAIL"
-                del waiting[trial.number]
+            for trial, rows in zip(batch, self.batches.train(batch), strict=True):
+                failed += self._tell(study, trial, rows) == "FAIL"
+                waiting.remove(trial)
         except BaseException as error:
-            study.give_back(waiting.values())
+            study.give_back(waiting)
             if isinstance(error, Interrupted | KeyboardInterrupt):
                 answer = answer_of(error)
                 raise type(answer)(f"{answer}; the same command with sweep_dir={self.folder} resumes") from error
@@ -177,10 +176,10 @@ class Search:
                 f"{failed} of {len(batch)} trials failed, more than hydra.sweeper.max_failure_rate={limit}"
             )
 
-    def _tell(self, study: SharedStudy, trial: InFlight, rows: Sequence[Row]) -> str:
-        """Tell how the trial ended; returns the state."""
-        state, values, per_seed = judged(self.settings.objectives, trial, rows)
-        causes = [str(row["cause"]) for row in rows if row.get("cause") and state == "FAIL"]
+    def _tell(self, study: SharedStudy, trial: OwnTrial, rows: Sequence[Row]) -> str:
+        """Tell the study how the trial ended; return its state."""
+        objectives = self.settings.objectives
+        state, values, per_seed = judged(objectives, trial, rows)
         attributes: dict[str, Any] = {
             "overrides": trial.overrides,
             "outcomes": [str(row.get("outcome")) for row in rows],
@@ -188,46 +187,42 @@ class Search:
         }
         if trial.seeds and per_seed:
             attributes["seeds"] = trial.seeds[: len(rows)]
-            for objective, numbers in zip(self.settings.objectives, per_seed, strict=True):
+            for objective, numbers in zip(objectives, per_seed, strict=True):
                 attributes[f"{objective.metric} values"] = numbers
                 attributes[f"{objective.metric} deviation"] = deviation(numbers)
+        causes = [str(row["cause"]) for row in rows if row.get("cause") and state == "FAIL"]
         if causes:
             attributes["cause"] = causes[0]
             log.warning("trial %d failed: %s", trial.number, causes[0])
         study.tell(trial, attributes, state, values)
         return state
 
-    def _progress(self, study: SharedStudy, batch: Sequence[InFlight]) -> None:
-        from optuna.trial import TrialState
-
-        ended = [t for t in study.trials() if t.state.is_finished()]
-        done = [t.values for t in ended if t.state == TrialState.COMPLETE]
-        first = self.settings.objectives[0]
-        best = (max if first.maximize else min)((values[0] for values in done), default=None)
-        shown = "none yet" if best is None else f"{best:.4f}"
+    def _progress(self, study: SharedStudy, batch: Sequence[OwnTrial]) -> None:
+        trials, first = study.trials(), self.settings.objectives[0]
+        values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+        best = f"{(max if first.maximize else min)(values):.4f}" if values else "none yet"
         numbers = f"{batch[0].number}" if len(batch) == 1 else f"{batch[0].number}-{batch[-1].number}"
-        print(f"  trials {numbers}: {len(ended)} of {study.wanted} done, best {first.metric} {shown}", flush=True)
+        done = sum(trial.state.is_finished() for trial in trials)
+        print(f"  trials {numbers}: {done} of {study.wanted} done, best {first.metric} {best}", flush=True)
 
 
 def judged(
-    objectives: Sequence[Objective], trial: InFlight, rows: Sequence[Row]
+    objectives: Sequence[Objective], trial: OwnTrial, rows: Sequence[Row]
 ) -> tuple[str, list[float] | None, list[list[float]]]:
-    """A trial's state, its values, and each objective's values seed by seed, from the rows of its runs."""
+    """Return a trial's state, its values, and each objective's values seed by seed, from the rows of its runs."""
     # A seed may have ended before the pruner gave the others up, in this trial before a kill or in an equal one.
     if trial.pruned is not None or any(row.get("outcome") == "pruned" for row in rows):
         return "PRUNED", None, []
     found = [[objective.value(row) for row in rows] for objective in objectives]
-    if any(value is None for values in found for value in values):
-        return "FAIL", None, []
     numbers = [[value for value in values if value is not None] for values in found]
+    if numbers != found:
+        return "FAIL", None, []
     return "COMPLETE", [o.combine(values) for o, values in zip(objectives, numbers, strict=True)], numbers
 
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna without a line for each trial, and without its notes on features that are experimental."""
-    import optuna
-
+    """Run Optuna without a line for each trial, and without its notes on features that are experimental."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
