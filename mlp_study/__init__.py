@@ -7,7 +7,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {"load_run": "mlp_study.records.run_folder", "load_results": "mlp_study.records.runs_table"}
+_HOMES = {
+    "load_run": "mlp_study.records.run_folder",
+    "load_results": "mlp_study.records.runs_table",
+    "watch": "mlp_study.doctor.watch",
+    "TrainingHealthWarning": "mlp_study.doctor.watch",
+    "Doctor": "mlp_study.doctor.callback",
+}
 
 
 def __getattr__(name: str) -> Any:
