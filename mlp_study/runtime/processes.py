@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 from pathlib import Path
 from typing import Any
+
+from mlp_study.runtime.signals import PREEMPTING
 
 
 def cores() -> int:
@@ -77,3 +80,19 @@ def slurm_job() -> tuple[str, int]:
     job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
     restarts = os.environ.get("SLURM_RESTART_COUNT", "")
     return job, int(restarts) if restarts.isdigit() else 0
+
+
+def start_resource_tracker() -> None:
+    """Start the process that ``multiprocessing`` starts beside its first child, deaf to what schedulers send.
+
+    A scheduler's signal goes to every process of a job, and would end this one, which then warns at length.
+    """
+    if not PREEMPTING or not hasattr(signal, "pthread_sigmask"):
+        return
+    from multiprocessing import resource_tracker
+
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PREEMPTING)  # what is blocked here is blocked in a child, too
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlp_study.runtime.signals import SIGNALS
-from mlp_study.sweep.locks import read_owner
+from mlp_study.sweep.locks import held_in
 from tests.faults.commands import GRID, RUNS, Server, completes, metrics, nothing_lost, said_clearly
 from tests.sweep.sweeps import ROOT, results
 
@@ -198,14 +198,11 @@ def test_sigkill_of_a_worker(server: Server, tmp_path: Path, chance: random.Rand
     folder = tmp_path / "s"
     command = server.sweep(folder, *GRID, "hydra.launcher.executor=processes", "hydra.launcher.workers=2")
     locks = folder / ".sweep" / "locks"
-    while not list(locks.glob("*.lock")) and not command.ended():
+    while not held_in(locks) and not command.ended():
         time.sleep(0.01)
     command.wait(chance.uniform(0, 1))
-    owners = [owner for path in locks.glob("*.lock") if (owner := read_owner(path)) is not None]
-    workers = list({owner.pid for owner in owners})
-    for pid in [pid for pid in workers if pid != command.pid][
-        :1
-    ]:  # when all is trained the parent looks for what is left
+    workers = [held.owner.pid for held in held_in(locks)]
+    for pid in [pid for pid in workers if pid != command.pid][:1]:  # at the end the parent looks for what is left
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert command.wait() == 0, command.err
