@@ -39,11 +39,14 @@ def main(arguments: Sequence[str]) -> None:
 
         print(HELP.format(sources=", ".join(["all", *yaml_choices("experiment")])))
         return
+    from mlp_study.reporting.make import report_at_end
     from mlp_study.reproduction.command import reproduce, request_of
+    from mlp_study.runtime.startup import import_lightning
 
     request = request_of(arguments)
+    import_lightning()
     try:
-        reproduce(request)
+        reproduce(request, report_at_end)
     except (Interrupted, KeyboardInterrupt) as stop:
         answer = signals.answer_of(stop)
         fail(f"{answer}; the same command goes on from {request.folder}", answer.code)

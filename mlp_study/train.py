@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before the imports that take time
 from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.overrides import SEARCH_PATH
 from mlp_study.errors import ConfigError, DataError, Interrupted
-from mlp_study.runtime.startup import uncollected
+from mlp_study.runtime.startup import import_lightning
 from mlp_study.sweep.tasks import Page, trains_runs
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ PURPOSE = "Train a multilayer perceptron, record the run and say how it ended."
 
 def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
     """Train one run, record it in ``folder`` and print how it ended: data -> module -> Trainer -> fit -> result."""
-    _prepare(config)
-    with uncollected():
-        from mlp_study.data.images import load
-        from mlp_study.records.summary import print_summary
-        from mlp_study.training.datamodule import PopulationData
-        from mlp_study.training.module import PopulationModule
-        from mlp_study.training.progress import progress_callbacks
-        from mlp_study.training.trainer import PopulationTrainer
+    import_lightning()
+    from mlp_study.data.images import load
+    from mlp_study.records.run_summary import print_summary
+    from mlp_study.training.datamodule import PopulationData
+    from mlp_study.training.module import PopulationModule
+    from mlp_study.training.progress import progress_callbacks
+    from mlp_study.training.trainer import PopulationTrainer
 
     images = load(config.data.name, config.data_root, **config.data.options)
     checkpoint = folder / "checkpoint.safetensors"
@@ -54,16 +53,6 @@ def run_one(config: RunConfig, folder: Path, overrides: list[str]) -> float:
     checkpoint.unlink(missing_ok=True)
     print_summary(result, folder, recorder.wandb[0])
     return result.metrics.get("val/accuracy", math.nan)
-
-
-def _prepare(config: RunConfig) -> None:
-    """Start the processes of W&B and of the figures: they import while this one does."""
-    from mlp_study.figures.run import RunFigures
-    from mlp_study.records import tracking
-
-    tracking.prepare(config, single=True)
-    if config.save in ("auto", "all"):
-        RunFigures.prepare()
 
 
 def _recorder(config: RunConfig, folder: Path, overrides: list[str], images: ImageSet) -> Recorder:
@@ -88,14 +77,23 @@ def run(composed: DictConfig) -> float:
     """Train one run from its composed config and return its validation accuracy."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    from mlp_study.config.composing import explain
     from mlp_study.config.schema import RunConfig
+    from mlp_study.config.trust import guarded_configs
 
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    config, hydra = RunConfig.from_dict(values), HydraConfig.get()
+    hydra = HydraConfig.get()
+    try:
+        with guarded_configs():  # again: another launcher's process has not come by the command
+            values: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise explain([], error) from error
+    config = RunConfig.from_dict(values)
     folder = Path(hydra.runtime.output_dir)
     done = _finished(config, folder)
-    return run_one(config, folder, list(hydra.overrides.task)) if done is None else done
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return run_one(config, folder, overrides) if done is None else done
 
 
 def _finished(config: RunConfig, folder: Path) -> float | None:

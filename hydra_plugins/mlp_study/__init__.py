@@ -9,6 +9,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from mlp_study.config.plugin_settings import store_plugin_configs
+from mlp_study.config.trust import composing_first, environment_url
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -31,13 +32,15 @@ class PopulationSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        ours = isinstance(launcher, PopulationLauncher)
+        self.launcher = launcher if ours else composing_first(launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every combination; raises StudyError at the end if runs failed (Hydra's interface)."""
-        from mlp_study.sweep.sweep import sweep
+        from mlp_study.sweep.plugins import sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -61,9 +64,11 @@ class OptunaSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        ours = isinstance(launcher, PopulationLauncher)
+        self.launcher = launcher if ours else composing_first(launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that the study still lacks (Hydra's interface); see ``Search`` for what it raises."""
@@ -75,6 +80,7 @@ class OptunaSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         node: Any = OmegaConf.to_container(self.config.hydra.sweeper, resolve=True)
+        node["storage"] = environment_url(node["storage"])
         work = (self.config, self.hydra_context, self.launcher, self.task_function)
         return Search(node, arguments, *work).run()
 
@@ -95,7 +101,7 @@ class PopulationLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the batch; one JobReturn a job, in order (Hydra's interface)."""
-        from mlp_study.sweep.sweep import launch
+        from mlp_study.sweep.plugins import launch
 
         return launch(
             job_overrides,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.plugin_settings import store_plugin_configs
 from mlp_study.config.schema import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
+from mlp_study.config.trust import guarded_configs
 from mlp_study.errors import ConfigError, no_such_option, unknown
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def shipped(name: str) -> Path:
 @lru_cache(maxsize=1)
 def register_groups() -> None:
     """Give Hydra one config group per table, one config per entry, and the settings' defaults."""
+    from hydra.conf import HydraConf
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -43,6 +45,10 @@ def register_groups() -> None:
     # Hydra copies the whole store for each config that it composes, a fifth of that time; what it loads from it, it
     # copies again, so that the one store, a singleton, may stand for its copies.
     ConfigStore.__deepcopy__ = lambda self, _: self  # type: ignore[attr-defined] # it has none
+    # As Hydra's own defaults, not as overrides in conf/config.yaml, which no other file could override.
+    ours = ({"sweeper": "population"}, {"launcher": "population"})
+    hydras = [entry for entry in HydraConf().defaults if not {"sweeper", "launcher"} & set(entry)]
+    store.store(group="hydra", name="config", node=HydraConf(defaults=[*ours, *hydras]), provider="hydra")
     store.store(name="settings", node=default_settings())
     for kind, table in GROUPS.items():
         for name, entry in table.items():
@@ -75,6 +81,7 @@ def default_choices() -> dict[str, str]:
     return {group: choice for group, choice in choices if group in GROUPS}
 
 
+RESOLVING = "ConfigError raised while resolving interpolation: "  # OmegaConf's words before ours
 SWEEP = "add -m before the overrides, or quote one value"  # to who gives several values to a command that can sweep
 
 
@@ -98,9 +105,9 @@ def compose(overrides: Sequence[str], several: str = SWEEP) -> dict[str, Any]:
     register_groups()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
+        with guarded_configs(), initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
             composed = hydra_compose("config", overrides=with_variant(overrides))
-        plain = OmegaConf.to_container(composed, resolve=True)
+            plain = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number for a group's choice
         raise explain(overrides, error, several) from error
     assert isinstance(plain, dict)
@@ -146,20 +153,6 @@ def experiment(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in node.items()}
 
 
-def sweeper_of(overrides: Sequence[str]) -> list[str]:
-    """The sweeper that a file in ``sweeps/`` asks for, as an override: only the command line replaces the default."""
-    from omegaconf import OmegaConf
-
-    names = [o.partition("=")[2] for o in overrides if o.startswith("+sweeps=")]
-    if not names or names[-1] not in yaml_choices("sweeps") or any(o.startswith("hydra/sweeper=") for o in overrides):
-        return []
-    text = (group_folder("sweeps") / f"{names[-1]}.yaml").read_text(encoding="utf-8")
-    file: Any = OmegaConf.create(text)
-    defaults = file.get("defaults", [])
-    key = "override /hydra/sweeper"
-    return [f"hydra/sweeper={entry[key]}" for entry in defaults if not isinstance(entry, str) and key in entry]
-
-
 def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) -> ConfigError:
     """One line for Hydra's refusal of ``overrides``: the first unknown key or choice, else Hydra's words.
 
@@ -196,7 +189,7 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
     if "Config group override" in str(error) and nameless:
         return ConfigError(f"{', '.join(nameless)}: a group of the configuration takes the name of a choice")
     said = [str(part).splitlines()[0].rstrip(".") for part in (error, error.__cause__) if str(part or "")]
-    return ConfigError(": ".join(said))  # the cause says what the option takes
+    return ConfigError(": ".join(said).replace(RESOLVING, ""))  # the cause says what the option takes
 
 
 def _values(override: Any) -> Iterator[Any]:

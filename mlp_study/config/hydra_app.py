@@ -6,14 +6,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlp_study.config.allowed import checked_targets
 from mlp_study.config.composing import compose, explain, register_groups, shipped, with_variant
 from mlp_study.config.help import help_text
 from mlp_study.config.overrides import check_choices, check_single, resumed, swept
 from mlp_study.config.schema import RunConfig
+from mlp_study.config.trust import guarded_configs
 from mlp_study.errors import ConfigError
 from mlp_study.runtime.files import cause_of
 from mlp_study.runtime.guard import guarded, wants_tracebacks
@@ -52,8 +51,6 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
 
     register_groups()
     args = _arguments()
-    if args.experimental_rerun and not Path(args.experimental_rerun).is_file():
-        raise ConfigError(f"--experimental-rerun={args.experimental_rerun}: there is no such file")
     flags = sys.argv[1:]
     for override in args.overrides:
         flags.remove(override)
@@ -74,7 +71,7 @@ def _run_hydra(task: Callable[[Any], Any]) -> None:
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them: `guarded` does
     try:
-        with checked_targets():
+        with guarded_configs():
             hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(overrides, error) from error
@@ -97,7 +94,7 @@ def _arguments() -> argparse.Namespace:
     """The command line by Hydra's own parser, flags and overrides in any order.
 
     Raises:
-        ConfigError: a flag that Hydra does not have, or one without its value.
+        ConfigError: a flag that Hydra does not have, one without its value, or one that could run code.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -106,7 +103,12 @@ def _arguments() -> argparse.Namespace:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign] # it would print its usage and exit with 2
-    return parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
+    if args.experimental_rerun:
+        raise ConfigError("--experimental-rerun reads a pickle, which can run code; resume=FOLDER continues a run")
+    if "://" in (args.config_path or "").removeprefix("file://"):
+        raise ConfigError(f"--config-path={args.config_path} is not valid; it takes a folder")
+    return args
 
 
 def _is_sweep_file(overrides: Sequence[str]) -> bool:

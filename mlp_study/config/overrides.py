@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_study.config.composing import compose, sweeper_of, with_variant
+from mlp_study.config.composing import compose, with_variant
 from mlp_study.config.schema import GROUPS, RunConfig
 from mlp_study.errors import ConfigError, one_line
+from mlp_study.runtime.reading import read_bytes
 
 NO_RESUME = ("resume=", "resume=null")
 SEARCH_PATH = "hydra.searchpath="  # an override that names folders of the user's own configs, as --config-dir does
+OF_A_RUN = re.compile(r"(?s)[+~]{0,2}(?!hydra\b)[A-Za-z_][\w./@]*(=.*)?")  # an override that a run may have recorded
+OVERRIDES_BYTES = 2**20  # of a file with them
 OF_A_SWEEP = {  # what a single run has no use for
     "hydra/sweeper": "chooses a sweep's runs",
     "sweep_dir": "is a sweep's folder, as hydra.run.dir is a run's",
@@ -26,7 +30,7 @@ def swept(overrides: Sequence[str]) -> list[str]:
     """
     own = [o.partition("=")[2] for o in overrides if o.startswith("sweep_dir=")]
     hydras = any(o.startswith("hydra.sweep.dir=") for o in overrides)
-    given = [*sweeper_of(overrides), *overrides]
+    given = list(overrides)
     if not any("," in o or "(" in o for o in overrides if o.startswith(("+experiment=", "experiment"))):
         given = with_variant(given)
     return given if hydras or not own or own[-1] in ("", "null") else [*given, f"hydra.sweep.dir={own[-1]}"]
@@ -69,23 +73,13 @@ def resumed(overrides: Sequence[str], config_dir: str | None = None) -> list[str
     Raises:
         ConfigError: the folder is no run's, its run is finished, or the other overrides make it another run.
     """
-    from omegaconf import OmegaConf
-
     folders = [
         o.partition("=")[2] for o in map(_plain_key, overrides) if o.startswith("resume=") and o not in NO_RESUME
     ]
     if not folders:
         return list(overrides)
     folder = Path(_unquoted(folders[-1]))
-    recorded = folder / ".hydra" / "overrides.yaml"
-    if not recorded.is_file():
-        raise ConfigError(f"resume={folder} is no run's folder; it takes one that has .hydra/overrides.yaml in it")
-    if (folder / "result.json").is_file():
-        raise ConfigError(f"resume={folder}: that run is finished; its record is {folder / 'result.json'}")
-    try:
-        own = [str(o) for o in OmegaConf.load(recorded) if not str(o).startswith("resume=")]
-    except Exception as error:  # whatever a YAML parser makes of a damaged file
-        raise ConfigError(f"resume={folder}: {recorded} cannot be read: {one_line(str(error))}") from error
+    own = [o for o in _recorded(folder) if not _plain_key(o).startswith("resume=")]
     others = [o for o in overrides if not _plain_key(o).startswith("resume=")]
     configs = [o for o in others if o.startswith(SEARCH_PATH)][:1]  # Hydra takes the first
     if config_dir is not None:
@@ -98,6 +92,30 @@ def resumed(overrides: Sequence[str], config_dir: str | None = None) -> list[str
         )
     quoted = "'" + str(folder).replace("'", "\\'") + "'"  # its name may have what Hydra's grammar gives a meaning
     return [*own, *others, f"resume={quoted}", f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]
+
+
+def _recorded(folder: Path) -> list[str]:
+    """The overrides of an interrupted run, which may be a stranger's: no flags, and nothing of Hydra's.
+
+    Raises:
+        ConfigError: the folder is no run's, its run is finished, or its overrides are not a run's.
+    """
+    import yaml
+
+    recorded = folder / ".hydra" / "overrides.yaml"
+    if not recorded.is_file():
+        raise ConfigError(f"resume={folder} is no run's folder; it takes one that has .hydra/overrides.yaml in it")
+    if (folder / "result.json").is_file():
+        raise ConfigError(f"resume={folder}: that run is finished; its record is {folder / 'result.json'}")
+    try:
+        own = yaml.safe_load(read_bytes(recorded, OVERRIDES_BYTES))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume={folder}: {recorded} cannot be read: {one_line(str(error))}") from error
+    if not isinstance(own, list) or not all(isinstance(o, str) for o in own):
+        raise ConfigError(f"resume={folder}: {recorded} cannot be read: it is no list of overrides")
+    if strange := [o for o in own if not OF_A_RUN.fullmatch(o)]:
+        raise ConfigError(f"resume={folder}: {recorded} has {strange[0]!r}, which is no setting of a run")
+    return own
 
 
 def _plain_key(override: str) -> str:

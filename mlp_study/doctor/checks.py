@@ -59,7 +59,7 @@ def _inputs(f: Facts) -> Iterator[Cause]:
         lowest, highest = sizes.min().item(), sizes.max().item()
         largest = int(torch.maximum(x_NI.std(0), x_NI.mean(0).abs()).argmax())
         yield Cause("scale", f"columns have different units: their sizes go from {lowest:.2g} to {highest:.2g}",
-                    f"column {largest} is the largest", certain=highest > 100 * lowest and highest > SIZE[1])  # fmt: skip
+                    f"column {largest} is the largest", certain=highest > max(100 * lowest, SIZE[1]))  # fmt: skip
     elif len(sizes) and not SIZE[0] < sizes.max() < SIZE[1]:
         yield Cause("scale", f"inputs are of size {sizes.max().item():.2g}; networks are made for about 1")
 
@@ -76,11 +76,10 @@ def _targets(f: Facts) -> Iterator[Cause]:
         if y.ndim < f.output.ndim and (low < 0 or high >= outputs) and f.loss_kind != "mse":
             yield Cause("labels", f"classes go from {low} to {high}; the {outputs} outputs take 0 to {outputs - 1}",
                         certain=True)  # fmt: skip
-    if y.shape != f.output.shape[:1] + y.shape[1:]:
-        return
     if f.loss_kind in ("mse", "l1", None) and y.ndim == 1 and tuple(f.output.shape[1:]) == (1,):
-        yield Cause("labels", f"outputs [{f.training.data.n}, 1] and targets [{f.training.data.n}] are compared each with "
-                    "each: PyTorch broadcasts them", certain=True)  # fmt: skip
+        n = len(y)
+        yield Cause("labels", f"outputs [{n}, 1] and targets [{n}] are broadcast: each is compared with each",
+                    certain=True)  # fmt: skip
     task = f.task
     if task is None or not task.classifies:
         return
@@ -97,8 +96,8 @@ def _targets(f: Facts) -> Iterator[Cause]:
         and len(truth) > (f.training.batch_size or 1)
         and (truth.diff() != 0).sum() < 2 * len(shares)
     ):
-        yield Cause("shuffle", f"examples come sorted by class, in {int((truth.diff() != 0).sum()) + 1} blocks, and are not "
-                    "shuffled", certain=True)  # fmt: skip
+        blocks = int((truth.diff() != 0).sum()) + 1
+        yield Cause("shuffle", f"examples come sorted by class, in {blocks} blocks, and are not shuffled", certain=True)
 
 
 def _values(f: Facts) -> Iterator[Cause]:
@@ -125,15 +124,13 @@ def _output(f: Facts) -> Iterator[Cause]:
     if kind == "softmax" and one:
         yield Cause("output_activation", "softmax of one output is always 1", where, certain=True)
     elif kind == "softmax" and loss == "ce":
-        yield Cause("output_activation", "CrossEntropyLoss applies a softmax of its own to outputs that went through one",
-                    where)  # fmt: skip
+        yield Cause("output_activation", "CrossEntropyLoss applies a softmax of its own to a softmax's outputs", where)
     elif kind == "softmax" and f.task and f.task.kind == "labels":
         yield Cause(
             "output_activation", "softmax lets one label be likely at a time; several can be true", where, certain=True
         )
     elif kind == "sigmoid" and loss == "bce_logits":
-        yield Cause("output_activation", "BCEWithLogitsLoss applies a sigmoid of its own to outputs that went through one",
-                    where)  # fmt: skip
+        yield Cause("output_activation", "BCEWithLogitsLoss applies a sigmoid of its own to a sigmoid's outputs", where)
     elif kind in ("sigmoid", "tanh", "relu") and loss == "ce":
         yield Cause("output_activation", f"{kind} bounds the logits that CrossEntropyLoss takes", where)
     elif (
@@ -145,13 +142,13 @@ def _output(f: Facts) -> Iterator[Cause]:
     ):
         yield Cause("loss", "NLLLoss takes logarithms of probabilities: LogSoftmax is missing", where, certain=True)
     elif loss == "bce" and kind in ("relu", "linear", "tanh") and f.training.step is None:
-        yield Cause("output_activation", f"BCELoss takes probabilities; outputs are {kind} and go down to {low:.3g}", where,
+        yield Cause("output_activation", f"BCELoss takes probabilities; {kind} outputs go down to {low:.3g}", where,
                     certain=True)  # fmt: skip
     elif f.task and f.task.kind in ("binary", "labels") and kind in ("relu", "tanh") and f.task.values == (0.0, 1.0):
         yield Cause("output_activation", f"a {kind} output for targets of 0 and 1", where)
     if f.task and f.task.classifies and loss in ("mse", "l1"):
-        yield Cause("loss", f"{'squared' if loss == 'mse' else 'absolute'} errors of classes give small gradients where "
-                    "answers are wrong", "the loss")  # fmt: skip
+        errors = "squared" if loss == "mse" else "absolute"
+        yield Cause("loss", f"{errors} errors of classes give small gradients where answers are wrong", "the loss")
 
 
 def _is_log(f: Facts) -> bool:
@@ -200,7 +197,7 @@ def _held(f: Facts) -> Iterator[Cause]:
 def _regularizers(f: Facts) -> Iterator[Cause]:
     for name, module in f.model.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p >= HEAVY:
-            yield Cause("dropout", f"drops {module.p:.0%} of its units in each step", name, certain=module.p > 0.95)
+            yield Cause("dropout", f"drops {module.p:.0%} of its units in each step", name, certain=module.p >= 0.9)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and f.training.batch_size == 1:
             yield Cause("batch_size", "BatchNorm needs more than one example a batch", name, certain=True)
     for group in f.training.optimizer.param_groups:
@@ -213,8 +210,8 @@ def _regularizers(f: Facts) -> Iterator[Cause]:
 def _units(f: Facts) -> Iterator[Cause]:
     for at, unit in enumerate(f.units):
         if unit.dead >= 0.8:
-            yield Cause("init", f"{unit.dead:.0%} of the units are off for every example", unit.module or f"activation {at}",
-                        certain=unit.dead == 1)  # fmt: skip
+            where = unit.module or f"activation {at}"
+            yield Cause("init", f"{unit.dead:.0%} of the units are off for every example", where, unit.dead == 1)
         elif unit.saturated >= 0.9:
             yield Cause("activation", f"{unit.saturated:.0%} of the {unit.kind} units are saturated",
                         unit.module or f"activation {at}")  # fmt: skip

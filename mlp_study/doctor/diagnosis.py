@@ -22,7 +22,7 @@ class Fix:
         changes: key -> value, in words.
         code: the Python that makes it, as it was run: after it, train as before.
         reason: why it helps.
-        score: the skill that it reached, on the examples that it was trained on: 0 is the best constant answer, 1 perfect.
+        score: the skill that it reached, on its training's examples: 0 is the best constant answer, 1 perfect.
         chance: that it reaches 0.8 of the skill that can be had.
         longer: how many times as many steps as the user's training it takes.
         whole: whether it was trained to its end.

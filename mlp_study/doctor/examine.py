@@ -24,9 +24,8 @@ JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
 
 
-def examined(training: Training, notes: list[str], budget: float, told: Told) -> Diagnosis:
-    """The diagnosis of a training that nothing was done to yet."""
-    began = time.perf_counter()
+def examined(training: Training, notes: list[str], budget: float, began: float, told: Told) -> Diagnosis:
+    """The diagnosis of a training that nothing was done to yet, within a budget of seconds since ``began``."""
     rng = torch.Generator().manual_seed(training.seed)
     if sum(p.numel() for p in training.model.parameters()) < 300_000:
         torch.set_num_threads(1)
@@ -61,7 +60,7 @@ def examined(training: Training, notes: list[str], budget: float, told: Told) ->
     found.about, found.notes, found.possible = about(training), notes, possible
     found.tried = tried
     _judge(found, course, causes, own, attempts, facts, plain)
-    if not found.will_train or found.close_call:
+    if (not found.will_train or found.close_call) and possible >= SIGNAL:
         found.fixes = [_fix(a, training, own, possible) for a in attempts][:8]
     found.seconds = time.perf_counter() - began
     return found
@@ -202,8 +201,10 @@ def _causes_after(course: Course, own: Attempt, facts: Facts) -> list[Cause]:
         found.append(Cause("lr", f"the loss grows with lr={lr:g}" + (
             f" and is not finite from step {own.run.diverged:,} on" if own.run.diverged else "")))  # fmt: skip
     if isinstance(optimizer, torch.optim.SGD) and facts.sharpness and facts.sharpness * lr / 2 > 1:
-        found.append(Cause("lr", f"lr={lr:g} is {facts.sharpness * lr / 2:.3g} times the limit at the start's curvature "
-                           f"{facts.sharpness:.3g}"))  # fmt: skip
+        times = facts.sharpness * lr / 2
+        found.append(
+            Cause("lr", f"lr={lr:g} is {times:.3g} times the limit at the start's curvature {facts.sharpness:.3g}")
+        )
     if own.run.error is None and own.run.diverged is None:
         after = facts_of(own.run.training.copy(), curvature=False)
         for at, unit in enumerate(after.units):
@@ -213,8 +214,8 @@ def _causes_after(course: Course, own: Attempt, facts: Facts) -> list[Cause]:
                     Cause("activation", f"{unit.dead:.0%} of the units are off for every example after training", where)
                 )
             elif unit.constant > 0.8 and unit.dead <= 0.8:
-                found.append(Cause("activation", f"{unit.constant:.0%} of the {unit.kind} units say the same for every example",
-                                   where))  # fmt: skip
+                words = f"{unit.constant:.0%} of the {unit.kind} units say the same for every example"
+                found.append(Cause("activation", words, where))
         moved = _travel(facts.training, own.run.training)
         if moved < 0.05:
             found.append(Cause("lr", f"the whole training moves the weights by {moved:.1%} of their size"))
@@ -230,7 +231,7 @@ def _travel(before: Training, after: Training) -> float:
 
 
 def _ordered(causes: list[Cause], attempts: list[Attempt], possible: float) -> list[Cause]:
-    """Causes whose fix was seen to help first; keys that help without a cause of their own are added by their reason."""
+    """Causes whose fix was seen to help first; a key that helps without a cause is added by its reason."""
     helping = [a for a in attempts if a.skill >= GOOD * possible > 0] or attempts[:1]
     rank: dict[str, int] = {}
     for place, a in enumerate(helping):

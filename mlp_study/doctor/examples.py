@@ -24,7 +24,7 @@ class Examples:
     """What one epoch reads.
 
     Attributes:
-        parts: the tensors of a batch for all N examples, such as x [N, ...] and y [N, ...]; empty where a loader is read.
+        parts: a batch's tensors for all N examples, such as x [N, ...] and y [N, ...]; empty where a loader is read.
         loader: gives an epoch's batches each time that it is iterated.
         n: how many examples an epoch has.
         epoch_steps: how many steps the user's epoch has, where only a part of their examples is here.
@@ -150,7 +150,9 @@ def moved(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def taken(data: Any, batch_size: int | None, shuffle: bool) -> tuple[Examples, int | None, bool, bool]:
+def taken(  # noqa: PLR0911 - one for each kind
+    data: Any, batch_size: int | None, shuffle: bool
+) -> tuple[Examples, int | None, bool, bool]:
     """Examples, batch size, whether they are shuffled, and whether y came as PyTorch has it, of what people pass.
 
     Raises:
@@ -222,7 +224,7 @@ def tensor_of(name: str, value: Any) -> tuple[Tensor, tuple[Any, ...]]:
 
 
 def _of_loader(loader: DataLoader[Any], batch_size: int | None) -> tuple[Examples, int | None, bool, bool]:
-    """What the user's loader reads, without its workers: whole tensors where the loader does no more than batch them."""
+    """What the user's loader reads, without its workers: whole tensors where it does no more than batch them."""
     dataset, size = loader.dataset, batch_size or loader.batch_size
     shuffle = isinstance(loader.sampler, RandomSampler)
     plain = type(loader.sampler).__name__ in ("SequentialSampler", "RandomSampler") and size is not None

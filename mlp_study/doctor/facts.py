@@ -1,11 +1,12 @@
-"""What is known of a training before its first step: its data, its operations, its output beside its loss, its units."""
+"""What is known of a training before its first step: its data, operations, output beside its loss, and units."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from mlp_study.doctor.task import Task
 from mlp_study.doctor.training import Training
 from mlp_study.doctor.untouched import drawing_from, seeded
 
+T = TypeVar("T")
 LOOKED = 512  # examples that units and gradients are measured on
 APART = 10.0  # times: columns whose sizes differ by more have different units
 
@@ -70,7 +72,7 @@ class Facts:
         return unique(op.module for op in self.hidden if op.kind == kind and is_activation(self.model, op.module))
 
 
-def unique(names: Any) -> list[str]:
+def unique(names: Iterable[T]) -> list[T]:
     """Each once, in order."""
     return list(dict.fromkeys(names))
 
@@ -106,7 +108,7 @@ def _look(found: Facts, copy: Training, curvature: bool) -> None:
     rng = torch.Generator().manual_seed(copy.seed)
     batch = next(iter(copy.data.batches(min(LOOKED, copy.data.n), True, rng)))
     found_output: list[Any] = []
-    handle = copy.model.register_forward_hook(lambda m, a, o: found_output.append(o))
+    handle = copy.model.register_forward_hook(lambda _m, _a, output: found_output.append(output))
     with watching(copy.model) as seen:
         if copy.step is None:
             with contextlib.suppress(RuntimeError, ValueError):
@@ -141,7 +143,7 @@ def _name_operations(found: Facts, operations: list[Operation]) -> None:
         kinds = kinds[:-1] if kinds and kinds[-1] is last else kinds
     found.hidden = kinds
     found.units = [units_of(op) for op in kinds if op.output.ndim > 1]
-    typed = {name: module for name, module in found.model.named_modules()}
+    typed = dict(found.model.named_modules())
     found.layers = unique(
         op.module for op in operations
         if op.kind in LAYERS and isinstance(getattr(typed.get(op.module), "weight", None), Tensor)

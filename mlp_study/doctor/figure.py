@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def drawn(d: Diagnosis) -> Figure:
-    """Two panels: the training as it is given over steps; its end beside the fixes' ends and the skill that can be had."""
+    """Two panels: the training as it is given over steps; its end beside the fixes' ends and what can be had."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.8), layout="constrained")

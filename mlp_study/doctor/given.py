@@ -1,4 +1,4 @@
-"""What people pass, taken as a training: models, losses and optimizers as objects or names, Lightning modules, any data."""
+"""What people pass, taken as a training: models, losses and optimizers, objects or names, Lightning modules, data."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _module(model: Any) -> nn.Module:
     inner = getattr(model, "_orig_mod", model)  # of torch.compile
     if isinstance(inner, nn.Module) and not any(True for _ in inner.parameters()):
         raise ConfigError("model has no parameters; there is nothing to train")
-    return inner  # type: ignore[no-any-return]
+    return inner
 
 
 def _loss(loss: Any) -> Any:
@@ -101,8 +101,8 @@ def _loss(loss: Any) -> Any:
     if isinstance(loss, str):
         known = LOSSES.get(loss.lower())
         if known is None:
-            raise ConfigError(f"loss={loss!r} is unknown; diagnose takes a callable (output, target) -> scalar, or one of "
-                              f"{', '.join(LOSSES)}")  # fmt: skip
+            takes = f"a callable (output, target) -> scalar, or one of {', '.join(LOSSES)}"
+            raise ConfigError(f"loss={loss!r} is unknown; diagnose takes {takes}")
         return known()
     if not callable(loss):
         raise ConfigError(
@@ -127,8 +127,8 @@ def _optimizer(optimizer: Any, lr: float | None, model: nn.Module, notes: list[s
     elif isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         optimizer_class, more = optimizer, {}
     else:
-        raise ConfigError(f"optimizer is a {type(optimizer).__name__}; diagnose takes an object of torch.optim, or a name "
-                          "such as 'adam' with lr=")  # fmt: skip
+        takes = "an object of torch.optim, or a name such as 'adam' with lr="
+        raise ConfigError(f"optimizer is a {type(optimizer).__name__}; diagnose takes {takes}")
     if lr is None:
         raise ConfigError("lr is missing; an optimizer's name takes the learning rate that you train with, lr=0.001")
     return optimizer_class([p for p in model.parameters() if p.requires_grad], lr=float(lr), **more)  # type: ignore[no-any-return]
@@ -142,7 +142,7 @@ def _lightning(model: Any, optimizer: Any, lr: float | None) -> tuple[Any, ...]:
         )
     [copy] = copied(model)
     for name in ("log", "log_dict", "print"):
-        object.__setattr__(copy, name, lambda *args, **options: None)
+        object.__setattr__(copy, name, lambda *_args, **_options: None)
     configured = copy.configure_optimizers()
     optimizers, schedulers = _configured(configured)
     if len(optimizers) != 1:
@@ -198,8 +198,8 @@ def _fit_inputs(training: Training, notes: list[str]) -> None:
     x = examples.parts[0]
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     if x.dtype != floats and not x.is_complex() and not (_takes_indices(model) and not x.is_floating_point()):
-        notes.append(f"x is {str(x.dtype).removeprefix('torch.')}; it is taken as {str(floats).removeprefix('torch.')}, "
-                     "the type of the model's weights")  # fmt: skip
+        given, weights = (str(dtype).removeprefix("torch.") for dtype in (x.dtype, floats))
+        notes.append(f"x is {given}; it is taken as {weights}, the type of the model's weights")
         training.data = replace(examples, parts=(x.to(floats), *examples.parts[1:]))
     if len(examples.parts) < 2:
         raise DataError("data has inputs without targets; diagnose takes (x, y), or step= for a loss of another form")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,10 @@ BOUNDS = {
     "hardsigmoid": (0.0, 1.0),
 }
 CUT = ("relu", "relu6", "threshold")  # units of these can be off for every example
-FUNCTIONS = (*BOUNDS, *CUT, "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign", "prelu",
-             "rrelu", "logsigmoid", "log_softmax", "exp", "sin", "hardswish")  # fmt: skip
+FUNCTIONS = (
+    *BOUNDS, *CUT, "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign", "prelu",
+    "rrelu", "logsigmoid", "log_softmax", "exp", "sin", "hardswish",
+)  # fmt: skip
 LAYERS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "bilinear", "addmm", "matmul")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 FLAT = 0.02  # of the range between an activation's bounds: closer to one of them, a unit is saturated
@@ -92,8 +94,8 @@ def watching(model: nn.Module, itself: bool = True) -> Iterator[Seen]:
     for name, module in model.named_modules():
         if module is model and not itself:
             continue
-        handles.append(module.register_forward_pre_hook(lambda m, a, name=name: stack.append(name)))
-        handles.append(module.register_forward_hook(lambda m, a, o: void(stack.pop()), always_call=True))
+        handles.append(module.register_forward_pre_hook(lambda _m, _a, name=name: stack.append(name)))
+        handles.append(module.register_forward_hook(lambda _m, _a, _o: void(stack.pop()), always_call=True))
     try:
         with _Watch(seen, stack):
             yield seen
@@ -143,7 +145,7 @@ def units_of(operation: Operation) -> Units:
                  (rows**2).mean().item())  # fmt: skip
 
 
-def sharpness(loss: Tensor, parameters: list[Tensor], iterations: int = 8) -> float | None:
+def sharpness(loss: Tensor, parameters: Sequence[Tensor], iterations: int = 8) -> float | None:
     """The largest eigenvalue of the loss's Hessian, by power iteration; None where there are no second derivatives."""
     try:
         grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
@@ -156,10 +158,9 @@ def sharpness(loss: Tensor, parameters: list[Tensor], iterations: int = 8) -> fl
             if not 0 < norm < math.inf:
                 return None
             vector = [v / norm for v in vector]
-            product = torch.autograd.grad(
-                [g for g, _ in pairs], [p for _, p in pairs], vector, retain_graph=True, allow_unused=True
-            )
-            product = [torch.zeros_like(v) if h is None else h for h, v in zip(product, vector, strict=True)]
+            graph = ([g for g, _ in pairs], [p for _, p in pairs], vector)
+            found = torch.autograd.grad(*graph, retain_graph=True, allow_unused=True)
+            product = [torch.zeros_like(v) if h is None else h for h, v in zip(found, vector, strict=True)]
             value = sum(float((h * v).sum()) for h, v in zip(product, vector, strict=True))
             vector = [h.detach() for h in product]
         return value if math.isfinite(value) else None

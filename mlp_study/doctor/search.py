@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from mlp_study.doctor.changes import Change, apply, changes_for, code_of
+from mlp_study.doctor.changes import Change, apply, code_of
 from mlp_study.doctor.diagnosis import Told
 from mlp_study.doctor.facts import Facts
+from mlp_study.doctor.recipe_changes import changes_for
 from mlp_study.doctor.training import Run, Training
 
 LEAST_STEPS = 40  # that an attempt gets before it is compared
@@ -113,7 +114,7 @@ class Search:
 
     def run(self) -> list[Attempt]:
         """The attempts that help, the best first."""
-        changes = [change for change in changes_for(self.facts) if change.key != "epochs"]
+        changes = changes_for(self.facts)
         rank = {key: place for place, key in enumerate(self.first)}
         changes.sort(key=lambda c: (c.key != "scale", min(rank.get(key, 99) for key in c.changes)))
         named = [c for c in changes if c.key == "scale" or set(c.changes) & set(self.first)]

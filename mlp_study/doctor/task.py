@@ -69,7 +69,7 @@ class Task:
             return (guess + int(self.values[0])).reshape(len(output), *output.shape[2:])
         return guess
 
-    def skill(self, output: Tensor, target: Tensor) -> float:
+    def skill(self, output: Tensor, target: Tensor) -> float:  # noqa: PLR0911 - one for each kind
         """0 for the best constant prediction and for a worse one, 1 for a perfect one; 0 where outputs are not finite.
 
         Accuracy (or mean recall, where a class is rare) above the largest class's share, over what can be gained; R²
@@ -132,7 +132,9 @@ def _explained(truth: Tensor, guess: Tensor) -> float:
     return max(0.0, (1 - ((t - g) ** 2).sum(0)[kept] / total[kept]).mean().item())
 
 
-def task_of(output: Tensor, target: Tensor, loss_kind: str | None, names: tuple[Any, ...] = ()) -> Task | None:
+def task_of(  # noqa: PLR0911 - one for each kind
+    output: Tensor, target: Tensor, loss_kind: str | None, names: tuple[Any, ...] = ()
+) -> Task | None:
     """What the targets are, by their type, values and shape beside the output's; None where it is not known.
 
     Args:
@@ -147,8 +149,7 @@ def task_of(output: Tensor, target: Tensor, loss_kind: str | None, names: tuple[
     several = output.ndim > 1 and output.shape[1] > 1
     whole = not target.is_floating_point() or bool((target == target.round()).all())
     if several and target.numel() * output.shape[1] == output.numel() and target.ndim < output.ndim and whole:
-        if loss_kind not in ("mse", "l1"):
-            return Task("classes", (0.0,), names=names)
+        return Task("classes", (0.0,), names=names)
     if several and target.numel() == len(target) and not target.is_floating_point():
         return Task("classes", (0.0,), names=names)
     numbers = target.flatten().unique()[:3].tolist() if whole else []

@@ -95,7 +95,8 @@ class Training:
             if self.data.parts and len(batch) == 1:
                 [batch] = batch
             found = self.step(self.model, batch)
-            return found["loss"] if isinstance(found, dict) else found
+            loss: Tensor = found["loss"] if isinstance(found, dict) else found
+            return loss
         assert self.loss is not None
         return self.loss(self.model(*batch[:-1]), batch[-1])
 

@@ -65,7 +65,8 @@ def untouched(*modules: Any) -> Iterator[None]:
         set_random_states(before)
         torch.set_num_threads(threads)
         for p, grad in grads:
-            if (p.grad is None) != (grad is None) or (grad is not None and not torch.equal(p.grad, grad)):
+            now = p.grad
+            if (now is None) != (grad is None) or (now is not None and grad is not None and not torch.equal(now, grad)):
                 p.grad = grad
         for part, mode in modes:
             part.training = mode

@@ -108,7 +108,7 @@ def _mismatched(z: Tensor, slope: Number) -> Tensor:
 
 
 def _left(z: Tensor) -> Tensor:
-    """``z`` where it is not positive, else 0: unlike ``clamp`` it passes a gradient at 0 itself."""
+    """Return ``z`` where it is not positive, else 0; unlike ``clamp`` with a gradient at 0 itself."""
     return torch.where(z > 0, 0.0, z)
 
 
@@ -344,7 +344,7 @@ ACTIVATIONS: Table[Activation] = Table(
 )
 
 
-def register(
+def register_activation(
     name: str,
     function: Callable[..., Tensor],
     *,
@@ -360,7 +360,7 @@ def register(
 
     From Python only: a YAML file names choices, it can't run code. Call it before the config is read::
 
-        activations.register("custom", lambda z: torch.sin(z), formula="sin(z)")
+        mlp_study.register_activation("custom", lambda z: torch.sin(z), formula="sin(z)")
 
     Args:
         name: the new choice, such as ``"custom"``.

@@ -8,8 +8,8 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Self
 
 from mlp_study.errors import DataError
 from mlp_study.factors.table import Table, lazy_module
@@ -25,50 +25,36 @@ EXACT_ROWS = 256  # 256 * 255**2 < 2**24: sums of that many products of two byte
 RIDGE = 0.01  # of the mean variance of a pixel: directions with less variance than that are mostly rounding noise
 
 
-class Transform(Protocol):
+@dataclass(frozen=True, eq=False)
+class Transform(abc.ABC):
     """A fitted normalizer: frozen, the same for training, validation and test images."""
-
-    @property
-    def invertible(self) -> bool:
-        """Whether ``inverse`` exists."""
-
-    def __call__(self, x_NI: Tensor) -> Tensor:
-        """Pixels [..., I], bytes or floats in 0..255, as the network sees them: float32 [..., I], a new tensor."""
-
-    def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
-        """Like ``__call__``, but into ``out_NI`` and in its dtype: no fresh memory, and few passes."""
-
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """The pixels in 0..255 [..., I] that this transform maps to ``x_NI``; raises ValueError where there is none."""
-
-    def with_gain(self, gain: float) -> Transform:
-        """The same transform followed by a multiplication by ``gain``, a finite number other than 0."""
-
-    def to(self, device: torch.device | str) -> Transform:
-        """The same transform on a device."""
-
-
-class _Written(abc.ABC):
-    """A transform that is defined by its ``write``."""
 
     @abc.abstractmethod
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
-        """See Transform."""
+        """Scale pixels [..., I], bytes or floats in 0..255, into ``out_NI`` and in its dtype: no fresh memory."""
 
     def __call__(self, x_NI: Tensor) -> Tensor:
-        """See Transform."""
+        """Return pixels as the network sees them: float32, a new tensor."""
         out_NI = torch.empty(x_NI.shape, dtype=torch.float32, device=x_NI.device)
         self.write(x_NI, out_NI)
         return out_NI
 
+    @abc.abstractmethod
+    def with_gain(self, gain: float) -> Transform:
+        """Return the same transform followed by a multiplication by ``gain``, a finite number other than 0."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same transform on a device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: v if isinstance(v, float) else v.to(device) for k, v in values.items()})
+
 
 @dataclass(frozen=True, eq=False)
-class AffineTransform(_Written):
+class AffineTransform(Transform):
     """``(x - shift) * scale``, each one number or one per pixel, float32 [I]; see also ``side_by_side``."""
 
     shift: float | Tensor = 0.0
     scale: float | Tensor = 1.0
-    invertible: ClassVar[bool] = True
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
         """See Transform."""
@@ -78,21 +64,13 @@ class AffineTransform(_Written):
         if not (isinstance(self.scale, float) and self.scale == 1):
             out_NI.mul_(self.scale)
 
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """See Transform."""
-        return x_NI / self.scale + self.shift
-
     def with_gain(self, gain: float) -> AffineTransform:
         """See Transform."""
         return replace(self, scale=self.scale * gain)
 
-    def to(self, device: torch.device | str) -> AffineTransform:
-        """See Transform."""
-        return AffineTransform(*(v if isinstance(v, float) else v.to(device) for v in (self.shift, self.scale)))
-
 
 def side_by_side(transforms: Sequence[Transform], dtype: torch.dtype) -> AffineTransform | None:
-    """One transform that does to the g-th of images [G, N, I] what the g-th of these does; None if one is not affine.
+    """Stack G affine transforms into one for images [G, N, I]; None if one of them is not affine.
 
     The same numbers in three operations instead of some for each. It is made on the CPU.
 
@@ -113,37 +91,26 @@ def side_by_side(transforms: Sequence[Transform], dtype: torch.dtype) -> AffineT
 
 
 @dataclass(frozen=True, eq=False)
-class LinearTransform(_Written):
-    """``(x - shift_I) @ matrix_II``, with ``back_II`` the matrix's inverse; all float32."""
+class LinearTransform(Transform):
+    """``(x - shift_I) @ matrix_II``, both float32."""
 
     shift_I: Tensor
     matrix_II: Tensor
-    back_II: Tensor
-    invertible: ClassVar[bool] = True
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
         """See Transform."""
         out_NI.copy_(torch.sub(x_NI, self.shift_I).to(torch.float32) @ self.matrix_II)
 
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """See Transform."""
-        return x_NI @ self.back_II + self.shift_I
-
     def with_gain(self, gain: float) -> LinearTransform:
         """See Transform."""
-        return replace(self, matrix_II=self.matrix_II * gain, back_II=self.back_II / gain)
-
-    def to(self, device: torch.device | str) -> LinearTransform:
-        """See Transform."""
-        return LinearTransform(self.shift_I.to(device), self.matrix_II.to(device), self.back_II.to(device))
+        return replace(self, matrix_II=self.matrix_II * gain)
 
 
 @dataclass(frozen=True, eq=False)
-class UnitNormTransform(_Written):
+class UnitNormTransform(Transform):
     """``gain * x / |x|`` for each image, and zeros for an all-zero image. It forgets each image's brightness."""
 
     gain: float = 1.0
-    invertible: ClassVar[bool] = False
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
         """See Transform."""
@@ -151,19 +118,9 @@ class UnitNormTransform(_Written):
         norm_N1: Tensor = torch.linalg.vector_norm(out_NI, dim=-1, keepdim=True)
         out_NI.mul_(torch.where(norm_N1 > 0, self.gain / norm_N1, 0.0))
 
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """Raise ValueError: many images share one direction."""
-        del x_NI
-        raise ValueError("unit_norm has no inverse: it forgets each image's norm")
-
     def with_gain(self, gain: float) -> UnitNormTransform:
         """See Transform."""
         return UnitNormTransform(self.gain * gain)
-
-    def to(self, device: torch.device | str) -> UnitNormTransform:
-        """See Transform."""
-        del device  # nothing to move
-        return self
 
 
 @dataclass(frozen=True)
@@ -179,7 +136,7 @@ class Normalizer:
     source: str
 
     def fit(self, images_NI: Tensor) -> Transform:
-        """The transform that these images determine; they are not changed."""
+        """Fit the transform to these images, which are not changed."""
         if images_NI.dtype != torch.uint8 or images_NI.dim() != 2 or images_NI.numel() == 0:
             raise DataError(
                 f"a normalizer was given {images_NI.dtype} {list(images_NI.shape)}; it takes at least one image of at "
@@ -193,13 +150,13 @@ def _fixed(transform: Transform) -> Callable[[Tensor], Transform]:
 
 
 def _exact_pieces(images_NI: Tensor) -> Iterator[Tensor]:
-    """The images in float32, few enough at a time that sums of their squares and products are exact integers."""
+    """Yield images in float32, so few at a time that sums of their squares and products are exact integers."""
     for piece in images_NI.split(EXACT_ROWS):
         yield piece.to(torch.float32)
 
 
 def _moments(images_NI: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pixel's sum and sum of squares, float64 [I], exact: one pass, no copy of the images."""
+    """Compute each pixel's exact sum and sum of squares, float64 [I]: one pass, no copy of the images."""
     sums_2I = torch.zeros(2, images_NI.shape[1], dtype=torch.float64, device=images_NI.device)
     for piece in _exact_pieces(images_NI):
         sums_2I[0] += piece.sum(0)
@@ -208,7 +165,7 @@ def _moments(images_NI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_or_one(spread: Tensor) -> Tensor:
-    """1/spread, and 1 where there is none: a constant pixel becomes 0 by its shift alone."""
+    """Return 1/spread, and 1 where there is none: a constant pixel becomes 0 by its shift alone."""
     return spread.where(spread > 0, 1.0).reciprocal()
 
 
@@ -225,40 +182,26 @@ def _pixel_standard(images_NI: Tensor) -> Transform:
     return AffineTransform((sum_I / count).float(), _inverse_or_one(deviation_I).float())
 
 
-def _histogram(images_NI: Tensor) -> Tensor:
-    """How many images have each value at each pixel, float64 [I, 256]; a few pixels at a time, to stay small."""
-    pieces = (piece_Ni.t().contiguous().cpu().numpy() for piece_Ni in images_NI.split(64, dim=1))
-    rows = [np.bincount(row_N, minlength=256) for piece_iN in pieces for row_N in piece_iN]
-    return torch.from_numpy(np.stack(rows)).to(images_NI.device, torch.float64)
-
-
-def _weighted_median(values_IV: Tensor, counts_IV: Tensor) -> Tensor:
-    """Each row's median [I], the mean of the two middle values for even counts, of values that occur counts times."""
-    values_IV, order_IV = values_IV.sort(dim=1)
-    below_IV = counts_IV.gather(1, order_IV).cumsum(1)
-    count = below_IV[:, -1:]
-    middle = torch.cat([((count - 1) / 2).floor() + 1, (count / 2).floor() + 1], dim=1)  # ranks, from 1
-    return values_IV.gather(1, torch.searchsorted(below_IV, middle)).mean(1)
-
-
 def _robust(images_NI: Tensor) -> Transform:
-    """Median and median absolute deviation (MAD) of each pixel; one that is 0 in most images has no MAD.
+    """Scale by each pixel's median and median absolute deviation (MAD); one that is 0 in most images has no MAD.
 
     Iglewicz and Hoaglin then take the mean absolute deviation. Here it is the mean over all pixels: a pixel's own, for
     one lit in a few images, would blow those up to tens of thousands. Both estimate a normal distribution's deviation.
     """
-    counts_IV = _histogram(images_NI)
-    values_IV = torch.arange(256, dtype=torch.float64, device=counts_IV.device).expand_as(counts_IV)
-    median_I = _weighted_median(values_IV, counts_IV)
-    distance_IV = (values_IV - median_I[:, None]).abs()
-    median_deviation_I = _weighted_median(distance_IV, counts_IV) * 1.482602218505602  # 1 / normal quantile of 3/4
-    mean_deviation = (distance_IV * counts_IV).sum() / images_NI.numel() * math.sqrt(math.pi / 2)
+    doubled_IN = images_NI.t().contiguous().cpu().numpy().astype(np.int16) * 2  # of whole numbers all medians are whole
+    median_I = np.median(doubled_IN, axis=1)
+    distance_IN = np.abs(doubled_IN - median_I.astype(np.int16)[:, None])
+    median_I, median_deviation_I = (
+        torch.from_numpy(doubled_I / 2).to(images_NI.device) for doubled_I in (median_I, np.median(distance_IN, axis=1))
+    )
+    median_deviation_I = median_deviation_I * 1.482602218505602  # 1 / normal quantile of 3/4
+    mean_deviation = float(distance_IN.sum(dtype=np.int64)) / 2 / images_NI.numel() * math.sqrt(math.pi / 2)
     spread_I = median_deviation_I.where(median_deviation_I > 0, mean_deviation)
     return AffineTransform(median_I.float(), _inverse_or_one(spread_I).float())
 
 
 def _principal_axes(images_NI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [I], axes [I, I] in columns, and each axis's deviation [I] with the ridge, largest first; float64.
+    """Compute mean [I], axes [I, I] in columns, and each axis's deviation [I] with the ridge, largest first; float64.
 
     Signs are fixed (each axis's largest entry is positive), so that equal images give equal transforms.
     """
@@ -277,13 +220,12 @@ def _principal_axes(images_NI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _whiten_pca(images_NI: Tensor) -> Transform:
     mean_I, axes_II, deviation_I = _principal_axes(images_NI)
-    return LinearTransform(mean_I.float(), (axes_II / deviation_I).float(), (axes_II * deviation_I).t().float())
+    return LinearTransform(mean_I.float(), (axes_II / deviation_I).float())
 
 
 def _whiten(images_NI: Tensor) -> Transform:
     mean_I, axes_II, deviation_I = _principal_axes(images_NI)
-    forward_II, back_II = (axes_II / deviation_I) @ axes_II.t(), (axes_II * deviation_I) @ axes_II.t()
-    return LinearTransform(mean_I.float(), forward_II.float(), back_II.float())
+    return LinearTransform(mean_I.float(), ((axes_II / deviation_I) @ axes_II.t()).float())
 
 
 LECUN = "LeCun, Bottou, Orr, Müller 1998, Efficient BackProp, section 4.3"

@@ -1,10 +1,10 @@
-"""A minibatch through a population, forward and backward: back-propagation written out, layer by layer.
+"""Back-propagation written out, layer by layer: a minibatch forward and backward through a population.
 
-On the backward pass the loss's slope meets, in each layer, the weights (whose gradient it is a factor of, next to the
-layer's inputs) and then what stands between two products. Where that is no more than activations whose derivatives
-stand in their table, it is one operation; else autograd differentiates that part, and no more. Autograd on the whole
-pass finds the same numbers (tests/test_backprop.py) with a third more operations and twice the calls of Python, and in
-a small network an operation's start costs more than its arithmetic (docs/speed.md).
+On the way back the loss's slope meets each layer's weights, whose gradient is its product with the layer's inputs, and
+then what stands between two layers. Where that is only activations whose derivatives stand in their table, it is one
+operation; else autograd differentiates that part alone. Autograd on the whole pass finds the same numbers
+(tests/model/test_backprop.py) with a third more operations and twice the calls of Python, and in a small network
+starting an operation costs more than its arithmetic (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlp_study.model.population import PopulationMLP
 
 
 class Backprop:
-    """Forward with a minibatch, then backward with the loss's slope, through one population.
+    """Run minibatches forward and backward through one population.
 
     Both are called while autograd records nothing (``torch.no_grad``), as the whole of a training step is.
 
@@ -40,7 +40,7 @@ class Backprop:
         self._ends: list[list[tuple[Tensor, Tensor]]] = []  # what each part between two products took and gave
 
     def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
-        """The logits [K, C, B]; arguments as ``PopulationMLP.forward`` takes them."""
+        """Return the logits [K, C, B]; takes what ``PopulationMLP.forward`` takes."""
         low = torch.get_autocast_dtype(x_GBI.device.type) if torch.is_autocast_enabled(x_GBI.device.type) else None
         self._weights = self._all_weights if low is None else [w.to(low) for w in self._all_weights]
         self._inputs, self._ends = [], []
@@ -67,7 +67,7 @@ class Backprop:
         return a_KOB.detach()
 
     def backward(self, slope_KCB: Tensor) -> list[Gradient]:
-        """Each member's gradient, one a parameter and in their order; those of weights are not multiplied out.
+        """Return each member's gradient, one a parameter in their order; weights' are lazy.
 
         Args:
             slope_KCB: the derivative of the members' losses by the logits of the last forward pass.
@@ -90,7 +90,7 @@ class Backprop:
         return [*reversed(weights), *reversed(biases), *(found[id(p)] for p in self._beside)]
 
     def _through(self, layer: int, slope_KOB: Tensor, found: dict[int, Tensor]) -> Tensor:
-        """The slope before what stands between two products; what that learns gets its gradients into ``found``."""
+        """Take the slope back through what stands between two products; its parameters' gradients go to ``found``."""
         ends, groups = self._ends[layer], self._groups[layer]
         if self._plain:
             of_groups = zip(groups, split_by_group(groups, slope_KOB), ends, strict=True)

@@ -36,7 +36,7 @@ class MemberGroup:
         return not any(isinstance(value, Tensor) for value in self.options.values())
 
     def options_like(self, tensor: Tensor) -> dict[str, Any]:
-        """The options; those that differ between members in a tensor's type and on its device."""
+        """Return the options, those that differ between members with the type and device of ``tensor``."""
         if self.alike:
             return self.options
         return {key: value.to(tensor) if isinstance(value, Tensor) else value for key, value in self.options.items()}
@@ -92,7 +92,7 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def stacked(values: Sequence[Any]) -> Any:
-    """One number if all members share it, else a tensor [m, 1, 1]."""
+    """Return one number if all members share it, else a tensor [m, 1, 1]."""
     if all(value == values[0] for value in values):
         return values[0]
     return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)  # as exact as one number; used in the weights' type

@@ -92,7 +92,7 @@ class PopulationMLP(nn.Module):
         return len(self.configs)
 
     def _draw(self, layer: int, weight_KOI: Tensor, bias_KO1: Tensor) -> None:
-        """Each member's own weights, from its seed alone."""
+        """Draw each member's own weights, from its seed alone."""
         fan_out, fan_in = weight_KOI.shape[1:]
         for k, config in enumerate(self.configs):
             chosen = dict(config.init.options)
@@ -102,7 +102,7 @@ class PopulationMLP(nn.Module):
             bias_KO1[k] = draw_bias(bias, value, fan_out, fan_in, source).view(-1, 1)
 
     def _learned_options(self) -> nn.ParameterDict:
-        """Options that are trained, such as PReLU's slope: one number per member and hidden layer, [K, 1, 1]."""
+        """Make the options that are trained, such as PReLU's slope: one number a member and hidden layer, [K, 1, 1]."""
         names = {name for s in self.activation_groups for name in s.entry.learned}
         learned = nn.ParameterDict()
         for name in sorted(names):
@@ -120,7 +120,7 @@ class PopulationMLP(nn.Module):
                 self.register_buffer(f"var_{layer}", torch.ones(self.K, width, 1))
 
     def count_parameters(self, k: int) -> int:
-        """Trainable numbers of member k; a learned option counts for the members that use it."""
+        """Count the trainable numbers of member k; a learned option counts for the members that use it."""
         own = {f"{name}_{layer}" for name in self._learned_by(k) for layer in range(self.hidden)}
         groups = (self.weights, self.biases, self.scales, self.shifts)
         counted = [*(p for group in groups for p in group), *(self.learned[name] for name in own)]
@@ -135,7 +135,7 @@ class PopulationMLP(nn.Module):
         return plain + self.hidden * len(self._learned_by(k))
 
     def forward(self, x_GBI: Tensor, keys_K: Tensor | None = None) -> Tensor:
-        """Logits [K, C, B] of one minibatch per input stream.
+        """Return the logits [K, C, B] of one minibatch per input stream.
 
         Args:
             x_GBI: scaled images, one minibatch for each of the G streams.
@@ -147,16 +147,16 @@ class PopulationMLP(nn.Module):
         return self.product(self.hidden, a_KIB)
 
     def between(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
-        """What stands between two products: normalization, activation, dropout."""
+        """Apply what stands between two products: normalization, activation, dropout."""
         return self.activated(layer, self._normalized(layer, z_KOB), keys_K)
 
     def parameters_between(self, layer: int) -> list[nn.Parameter]:
-        """What ``between`` learns in a hidden layer."""
+        """Return the parameters that ``between`` uses in a hidden layer."""
         norms = [self.scales[layer], self.shifts[layer]] if self.norm != "none" else []
         return [*(p for name, p in self.learned.items() if name.endswith(f"_{layer}")), *norms]
 
     def layerwise(self, x_GBI: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(pre-activation, activation) of each hidden layer, both [K, O, B], without dropout; then the logits twice."""
+        """Yield each hidden layer's pre-activation and activation, [K, O, B], without dropout; then logits twice."""
         a_KIB = x_GBI
         for layer in range(self.hidden):
             z_KOB = self.preactivations(layer, a_KIB)
@@ -166,11 +166,11 @@ class PopulationMLP(nn.Module):
         yield logits_KCB, logits_KCB
 
     def preactivations(self, layer: int, a: Tensor) -> Tensor:
-        """What the layer's activation receives, [K, O, B]."""
+        """Return what the layer's activation receives, [K, O, B]."""
         return self._normalized(layer, self.product(layer, a))
 
     def product(self, layer: int, a: Tensor, weight_KOI: Tensor | None = None) -> Tensor:
-        """Weight x input + bias, [K, O, B].
+        """Compute weight x input + bias, [K, O, B].
 
         Args:
             layer: from 0; the first one's input [G, B, I] is shared by each stream's members.
@@ -184,7 +184,7 @@ class PopulationMLP(nn.Module):
         return torch.baddbmm(bias_KO1, weight_KOI, a.mT if layer == 0 else a)
 
     def _of_streams(self, bias_KO1: Tensor, weight_KOI: Tensor, x_GBI: Tensor) -> Tensor:
-        """The first layer where members share their inputs: the units of all that do are one long list."""
+        """Compute the first layer where members share inputs: one product for all units that see the same images."""
         (K, O, I), B = weight_KOI.shape, x_GBI.shape[1]
         members, streams = equal_streams(tuple(self.per_stream))
         pieces = zip(split(bias_KO1, members), split(weight_KOI, members), split(x_GBI.mT, streams), strict=True)
@@ -199,7 +199,7 @@ class PopulationMLP(nn.Module):
         return z_KOB
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
-        """Each group of members through its own activation, then dropout."""
+        """Apply each group's own activation, then dropout."""
         a_KOB = by_group(self.groups_in(layer), partial(self._activate, layer), z_KOB)
         return self._dropped(layer, a_KOB, keys_K) if self.drops and keys_K is not None else a_KOB
 
@@ -223,20 +223,20 @@ class PopulationMLP(nn.Module):
         return activated
 
     def activation_options(self, group: MemberGroup, layer: int) -> dict[str, Any]:
-        """The options of a group's activation function in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
+        """Return the options of a group's activation in a hidden layer: numbers, [m, 1, 1] tensors, learned ones."""
         options = group.options_like(self.weights[0])
         if not group.entry.learned:
             return options
         return options | {name: self.learned[f"{name}_{layer}"][group.members] for name in group.entry.learned}
 
     def _dropped(self, layer: int, a_KOB: Tensor, keys_K: Tensor) -> Tensor:
-        """Inverted dropout (Srivastava et al. 2014) with each member's own masks and probability."""
+        """Apply inverted dropout (Srivastava et al. 2014) with each member's own masks and probability."""
         uniform_KOB = hashed_uniform(keys_K + derived_seed(layer, "dropout layer"), *a_KOB.shape[1:])
         kept_K11 = 1 - self.get_buffer("dropout_K11")
         return a_KOB * ((uniform_KOB < kept_K11) / kept_K11).to(a_KOB.dtype)
 
     def _normalized(self, layer: int, z_KOB: Tensor) -> Tensor:
-        """Batch normalization (Ioffe and Szegedy 2015) over B or layer normalization (Ba et al. 2016) over O."""
+        """Normalize over B (batch, Ioffe and Szegedy 2015) or over O (layer, Ba et al. 2016)."""
         if self.norm_in(layer) == "none":
             return z_KOB
         if self.norm_in(layer) == "layer":
@@ -256,7 +256,7 @@ class PopulationMLP(nn.Module):
         return affine_KOB
 
     def loss(self, logits_KCB: Tensor, y_KB: Tensor) -> Tensor:
-        """Each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
+        """Compute each member's own loss of each image, [K, B]; half-precision logits are taken as float32."""
         return by_group(self.loss_groups, self._loss, _exact(logits_KCB), y_KB)
 
     @staticmethod
@@ -265,7 +265,7 @@ class PopulationMLP(nn.Module):
         return loss_mB
 
     def loss_with_slope(self, logits_KCB: Tensor, y_KB: Tensor) -> tuple[Tensor, Tensor]:
-        """``loss`` and its derivative by the logits, [K, C, B]; neither is differentiable."""
+        """Compute ``loss`` and its derivative by the logits, [K, C, B]; neither is differentiable."""
         return by_group(self.loss_groups, self._loss_with_slope, _exact(logits_KCB), y_KB)
 
     @staticmethod
@@ -274,11 +274,11 @@ class PopulationMLP(nn.Module):
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor with a member axis by name: parameters and running statistics."""
+        """Return every tensor with a member axis by name: parameters and running statistics."""
         return {**dict(self.named_parameters()), **{k: b for k, b in self.named_buffers() if k != "dropout_K11"}}
 
     def member(self, k: int) -> dict[str, Tensor]:
-        """Copies of member k's tensors, without the member axis."""
+        """Copy member k's tensors, without the member axis."""
         return {name: tensor[k].detach().clone() for name, tensor in self.tensors().items()}
 
     @torch.no_grad()
@@ -288,7 +288,7 @@ class PopulationMLP(nn.Module):
             tensor[k] = member[name]
 
     def state_of(self, k: int, member: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Member k's tensors under the names of ``build_sequential``'s state dict."""
+        """Return member k's tensors under the names of ``build_sequential``'s state dict."""
         own = member if member is not None else self.member(k)
         state: dict[str, Tensor] = {}
         for name, kind in _modules(self.configs[k], self.sizes):
@@ -307,13 +307,13 @@ class PopulationMLP(nn.Module):
         return {name: tensor.to(torch.float32).cpu().contiguous() for name, tensor in state.items()}
 
     def export(self, k: int) -> nn.Sequential:
-        """Member k as a plain ``nn.Sequential`` on scaled images [N, I], in evaluation mode."""
+        """Return member k as a plain ``nn.Sequential`` on scaled images [N, I], in evaluation mode."""
         model = build_sequential(self.configs[k], self.sizes[0], self.sizes[-1])
         model.load_state_dict(self.state_of(k), strict=False)
         return model.eval()
 
     def select(self, keep: Sequence[int], per_stream: Sequence[int]) -> PopulationMLP:
-        """A smaller population of the members ``keep``, in that order, with the same numbers."""
+        """Return a smaller population of the members ``keep``, in that order, with the same numbers."""
         chosen = self.unfilled([self.configs[k] for k in keep], per_stream).to(self.weights[0])
         index, mine = torch.tensor(list(keep), device=self.weights[0].device), self.tensors()
         with torch.no_grad():
@@ -322,17 +322,17 @@ class PopulationMLP(nn.Module):
         return chosen.train(self.training)
 
     def unfilled(self, configs: Sequence[RunConfig], per_stream: Sequence[int]) -> PopulationMLP:
-        """A population of other members of this shape and kind, whose numbers are still to come."""
+        """Make a population of other members of this shape and kind, with all numbers zero."""
         return PopulationMLP(configs, self.sizes[0], self.sizes[-1], per_stream, draw=False)
 
 
 def _exact(logits_KCB: Tensor) -> Tensor:
-    """Half-precision logits as float32."""
+    """Return half-precision logits as float32."""
     return logits_KCB if logits_KCB.dtype == torch.float64 else logits_KCB.float()
 
 
 def _modules(config: RunConfig, sizes: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """(name, kind) of each part of the plain network, in order; the name ends in its layer's number."""
+    """Yield (name, kind) of each part of the plain network; a name ends in its layer's number."""
     for layer in range(len(sizes) - 2):
         yield f"linear_{layer}", "linear"
         if config.model.norm != "none":
@@ -344,7 +344,7 @@ def _modules(config: RunConfig, sizes: Sequence[int]) -> Iterator[tuple[str, str
 
 
 def build_sequential(config: RunConfig, inputs: int, classes: int) -> nn.Sequential:
-    """The plain network of a config: Linear, normalization, activation and dropout modules, untrained.
+    """Build a config's plain network, untrained: Linear, normalization, activation and dropout modules.
 
     Raises:
         ConfigError: the config names a normalization without a module.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -13,7 +14,7 @@ PACKAGES = ("mlp_study", "torch", "lightning", "torchvision", "numpy", "hydra-co
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that a result can depend on; gathered once per process."""
+    """Return the versions of Python and of the packages that a result can depend on; gathered once per process."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -25,7 +26,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def git_commit() -> str | None:
-    """The commit of the clone that this code runs from, with ``-dirty`` if tracked files differ from it; asked once.
+    """Return the commit of the clone that this code runs from, with ``-dirty`` if tracked files differ from it.
 
     None where the package is not in the root of a clone (an installed wheel), or git is missing or slow: a virtual
     environment that happens to lie inside somebody's repository is not run from that repository.
@@ -34,14 +35,15 @@ def git_commit() -> str | None:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit checked out in ``root``, or None if ``root`` is not the root of a clone."""
+    """Return the commit checked out in ``root``; None if ``root`` is not the root of a clone."""
     if not (root / ".git").exists():
         return None
     # The safe.directory setting: the clone may belong to another user (a container's mounted folder).
     command = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
     describe = [*command, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(describe, capture_output=True, text=True, timeout=2, check=True)
+        done = subprocess.run(describe, env=environment, capture_output=True, text=True, timeout=2, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""A command's errors as one clear line and an exit code."""
+"""End a command that fails with one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mlp_study.errors import Interrupted, StudyError, one_line
+from mlp_study.errors import Interrupted, StudyError, masked, one_line
 from mlp_study.runtime.signals import Work, answer_of, swallowed
-from mlp_study.runtime.startup import Process, spin_briefly
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with one line on stderr."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {masked(message)}", file=sys.stderr)
     sys.exit(code)
 
 
 def wants_tracebacks() -> bool:
-    """Whether the user asks for whole tracebacks, as Hydra's users do."""
+    """Return whether the user asks for whole tracebacks, as Hydra's users do."""
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
-    """``work()`` with every error as one clear line and exit code 1, unless whole tracebacks are asked for.
+    """Return ``work()``; end with one clear line and exit code 1 at an error, unless whole tracebacks are asked for.
 
     A signal ends it in one line too, by the exit codes of ``Interrupted``.
     """
@@ -33,8 +32,6 @@ def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without the plus-minus sign is no reason to fail
             stream.reconfigure(errors="backslashreplace")
-    Process.of_a_command = True
-    spin_briefly()
     try:
         with Work():
             return work()

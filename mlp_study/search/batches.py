@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
+from mlp_study.records.run_folder import RESULT, json_text, read_json
 from mlp_study.records.runs_table import read_run
+from mlp_study.runtime.files import write_file
 from mlp_study.search.pruning import OwnTrial, Pruning
-from mlp_study.sweep.composer import Composer
-from mlp_study.sweep.executor import Executor, Keeping, in_words
+from mlp_study.sweep.executor import Executor, SavePolicy, in_words
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.launch import MODELS_UP_TO, Launch
 from mlp_study.sweep.plan import Population, make_plan
@@ -53,7 +56,7 @@ class Populations:
         self.table = SweepTable(self.store.folder)
         self.name = self.launch.name(self.store.folder)
         few = settings.n_trials * settings.repeats <= MODELS_UP_TO
-        self.keeping = Keeping(None, self.name, "models" if few else "best")
+        self.policy = SavePolicy(None, self.name, "models" if few else "best")
 
     def config(self, overrides: Sequence[str]) -> RunConfig:
         """Compose a trial's config.
@@ -72,7 +75,7 @@ class Populations:
         """
         self.store.open(None)
         write_multirun(self.master, self.store.folder)
-        self.keeping.hydra_files = HydraFiles(self.composer.full(sample))
+        self.policy.hydra_files = HydraFiles(self.composer.full(sample))
         self.table.refresh()
         with self.launch.logged(self.store.folder), contextlib.closing(self.store):
             try:
@@ -81,7 +84,7 @@ class Populations:
                 self.table.refresh()
                 if self.table.rows:
                     self.table.write(parquet=True)
-                tracking.wait()
+                wandb_run.wait()
         self.store.tidy()
 
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
@@ -114,7 +117,7 @@ class Populations:
         plan = make_plan([job for job, _ in jobs.values()], self.composer)
         numbers = {run_id: number for run_id, (_, number) in jobs.items()}
         callbacks = [Pruning(trials, self.pruned_by)] if self.pruned_by is not None and repeat is None else []
-        executor = Executor(self.store, self.keeping, callbacks)
+        executor = Executor(self.store, self.policy, callbacks)
         executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
         self.table.refresh()
         if self.pruned_by is not None and repeat is not None:
@@ -143,18 +146,20 @@ def _numbered(populations: Iterable[Population], numbers: dict[str, int]) -> Ite
 class Jobs:
     """Runs any task, or this project's, through any launcher; a job's value is what the task returns."""
 
-    def __init__(self, launcher: Launcher, objectives: Sequence[Objective]) -> None:
-        self.launcher, self.objectives = launcher, objectives
+    def __init__(self, launcher: Launcher, objectives: Sequence[Objective], master: DictConfig) -> None:
+        self.launcher, self.objectives, self.master = launcher, objectives, master
 
     @contextlib.contextmanager
     def opened(self, sample: Sequence[str]) -> Iterator[None]:
-        """Nothing is opened: the launcher has its own folders."""
+        """Write the sweep's own config, as Hydra's sweepers do; the launcher has its own folders."""
+        write_multirun(self.master, sweep_folder(self.master))
         yield
 
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
         """Launch the jobs of consecutive trials together."""
         found: list[list[Row]] = []
-        for group in _consecutive(trials):
+        for _, consecutive in groupby(enumerate(trials), key=lambda place: place[1].number - place[0]):
+            group = [trial for _, trial in consecutive]
             repeats = max(1, len(group[0].seeds))
             jobs = [job for trial in group for job in jobs_of(trial)]
             returns = self.launcher.launch(jobs, initial_job_idx=group[0].number * repeats)
@@ -180,13 +185,20 @@ class Jobs:
         return {**row, "outcome": "completed" if finite else "diverged"}
 
 
-def _consecutive(trials: Sequence[OwnTrial]) -> list[list[OwnTrial]]:
-    groups: list[list[OwnTrial]] = []
-    for trial in trials:
-        if not groups or groups[-1][-1].number + 1 != trial.number:
-            groups.append([])
-        groups[-1].append(trial)
-    return groups
+def record_trial(rows: Sequence[Row], study: str, number: int, values: Mapping[str, float]) -> None:
+    """Write the trial's study, number and values into the record of each of its runs.
+
+    A run that an earlier trial has trained stays that trial's.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    about = {"trial": number, "trial/study": study, **{f"trial/{metric}": value for metric, value in values.items()}}
+    for row in rows:
+        if "folder" in row and "trial" not in row:
+            path = Path(row["folder"]) / RESULT
+            write_file(path, json_text({**read_json(path), **about}))
+            row.update(about)
 
 
 def jobs_of(trial: OwnTrial) -> list[list[str]]:

@@ -3,84 +3,50 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
-from hydra.core.override_parser.types import QuotedString
 
 from mlp_study.config.schema import GROUPS
 from mlp_study.search.batches import sets_seed
-from mlp_study.search.distributions import override_text, parse_overrides
 
 if TYPE_CHECKING:
     from mlp_study.config.schema import RunConfig
 
-    Compose = Callable[[Sequence[str]], RunConfig]
+TRAIN = ("python", "-m", "mlp_study.train")
+OF_FILES = ("sweeps=", "experiment")  # overrides that name YAML files, which a run of the best trial does without
 
 
-def command(overrides: Sequence[str]) -> str:
-    """Return the command that runs it again."""
-    return shlex.join(["python", "-m", "mlp_study.train", *overrides])
-
-
-def best_yaml(about: str, overrides: Sequence[str], folder: Path) -> str:
-    """Return it as an experiment's YAML; ``about`` is its first line."""
-    head = (
-        "# @package _global_\n"
-        f"# {about}\n"
-        f"# {command(overrides)}\n"
-        "# As an experiment: python -m mlp_study.train "
-        f"'hydra.searchpath=[file://{folder.absolute()}]' +experiment=best\n"
-    )
-    return head + yaml.safe_dump(nested(overrides), sort_keys=False, allow_unicode=True)
-
-
-def overrides_of(overrides: Sequence[str], seeds: Sequence[int] | None, compose: Compose | None) -> list[str]:
-    """Return what a single run of a trial takes, with its first seed; what a YAML file has set is spelt out."""
+def single_run(overrides: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Return a trial's overrides for a single run, with the first of its seeds."""
     found = [o for o in overrides if not o.startswith("sweep_dir=")]
-    if seeds:
-        found = [*(o for o in found if not sets_seed(o)), f"seed={seeds[0]}"]
-    typed = [o for o in found if not o.lstrip("+").startswith(("sweeps=", "experiment"))]
-    return typed if compose is None or typed == found else spelt_out(compose(found), typed, compose)
+    return [*(o for o in found if not sets_seed(o)), f"seed={seeds[0]}"] if seeds else found
 
 
-def spelt_out(wanted: RunConfig, typed: Sequence[str], compose: Compose) -> list[str]:
-    """Return ``typed`` with overrides added until it has the results of ``wanted``."""
-    values = wanted.determining()
-    choices = [f"{kind}={values[kind]['name']}" for kind in GROUPS]
-    given = [*choices, *(o for o in typed if o.partition("=")[0] not in GROUPS)]
-    there = compose(given).determining()
-    more = {
-        f"{key}.{name}": inner
+def command(overrides: Sequence[str], folder: Path) -> str:
+    """Return the command that trains the best trial: its overrides, or its YAML file if files have set some of them."""
+    if any(o.lstrip("+").startswith(OF_FILES) for o in overrides):
+        return shlex.join([*TRAIN, *as_experiment(folder)])
+    return shlex.join([*TRAIN, *overrides])
+
+
+def as_experiment(folder: Path) -> list[str]:
+    """Return the overrides that take the best trial from its YAML file in the search's folder."""
+    return [f"hydra.searchpath=[file://{folder.absolute()}]", "+experiment=best"]
+
+
+def best_yaml(about: str, config: RunConfig, folder: Path) -> str:
+    """Return all settings that determine the run's numbers, as an experiment's YAML; ``about`` is its first line."""
+    values = config.determining()
+    choices = [{f"override /{kind}": values[kind]["name"]} for kind in GROUPS]
+    sections = {
+        key: {name: inner for name, inner in value.items() if key not in GROUPS or name != "name"}
+        if isinstance(value, dict)
+        else value
         for key, value in values.items()
-        if isinstance(value, Mapping)
-        for name, inner in value.items()
-        if there.get(key, {}).get(name) != inner
     }
-    more |= {key: v for key, v in values.items() if not isinstance(v, Mapping) and there.get(key) != v}
-    return [*given, *(f"{key}={override_text(value)}" for key, value in more.items())]
-
-
-def nested(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return overrides as the content of a config file: groups into its defaults list, values into sections."""
-    tree: dict[str, Any] = {"defaults": []}
-    for override in parse_overrides(overrides, None):
-        key, value = override.key_or_group, plain(override.value())
-        if key in GROUPS:
-            tree["defaults"].append({f"override /{key}": value})
-        elif key.split(".")[0] != "hydra" and "/" not in key:
-            *above, last = key.split(".")
-            node = tree
-            for part in above:
-                node = node.setdefault(part, {})
-            node[last] = value
-    return tree
-
-
-def plain(value: Any) -> Any:
-    """Return a parsed override's value as YAML has it."""
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value.text if isinstance(value, QuotedString) else value
+    tree = {"defaults": choices, **{key: value for key, value in sections.items() if value != {}}}
+    head = f"# @package _global_\n# {about}\n# {shlex.join([*TRAIN, *as_experiment(folder)])}\n"
+    return head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

@@ -11,71 +11,72 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.visualization import matplotlib as plots
+
 from mlp_study.runtime.files import write_file
-from mlp_study.search.objective import Objective
 
 if TYPE_CHECKING:
-    from optuna import Study
     from optuna.trial import FrozenTrial
+
+    from mlp_study.search.objective import Objective
 
 log = logging.getLogger(__name__)
 
 CONTOURS = 4  # parameters in the contour figure: it has a panel for each pair
 
 
-def draw(study: Study, objectives: Sequence[Objective], folder: Path) -> dict[str, Path]:
-    """Draw what can be drawn of ``study`` into ``folder``; PNG files by name. What Optuna cannot draw is left out.
+def draw(study: optuna.Study, objectives: Sequence[Objective], folder: Path) -> dict[str, Path]:
+    """Draw what can be drawn of ``study`` into ``folder``; return PNG files by name. The rest is left out.
 
     Raises:
         WriteError: the disk is full or read-only.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     mpl.use("Agg", force=False)
     import matplotlib.pyplot as plt
 
     found: dict[str, Path] = {}
-    usable = drawable(study, objectives)
-    for name, plot in _plots(usable, objectives):
+    for name, plot in _plots(drawable(study), objectives):
         try:
             # Optuna sets its style for the whole process: it must not reach the figures that are drawn after its own
             with warnings.catch_warnings(), mpl.rc_context():
                 warnings.simplefilter("ignore")
-                axes = plot()
-                first = axes.flat[0] if hasattr(axes, "flat") else axes
-                figure: Figure = first.figure
-                figure.set_size_inches(*_size(axes))
-                if hasattr(axes, "flat"):  # narrow panels, long names
-                    for panel in axes.flat:
-                        panel.tick_params(axis="x", labelrotation=30)
-                path = folder / f"{name}.png"
-                _save(figure, path)
-                found[name] = path
+                png = _png(np.atleast_2d(plot()))
         except (ValueError, RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
             log.debug("no figure %s: %s", name, error)
+        else:
+            found[name] = folder / f"{name}.png"
+            write_file(found[name], png)
         finally:
             plt.close("all")
     return found
 
 
-def drawable(study: Study, objectives: Sequence[Objective]) -> Study:
-    """The study without the trials whose value is infinite, which no axis can show."""
-    import optuna
+def _png(axes: np.ndarray) -> bytes:
+    """Return the figure of these panels; each takes about three inches."""
+    rows, columns = axes.shape
+    figure = axes[0, 0].figure
+    figure.set_size_inches(min(20.0, max(7.0, 3.2 * columns)), min(20.0, max(4.5, 3.0 * rows)))
+    for panel in axes.flat if axes.size > 1 else ():  # narrow panels, long names
+        panel.tick_params(axis="x", labelrotation=30)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    return png.getvalue()
 
-    kept = [
-        trial for trial in study.get_trials(deepcopy=False) if not trial.values or all(map(math.isfinite, trial.values))
-    ]
-    copy = optuna.create_study(directions=[o.direction for o in objectives], sampler=optuna.samplers.RandomSampler(0))
-    copy.add_trials([trial for trial in kept if trial.state.is_finished()])
+
+def drawable(study: optuna.Study) -> optuna.Study:
+    """Return the study without the trials whose value is infinite, which no axis can show."""
+    copy = optuna.create_study(directions=study.directions, sampler=optuna.samplers.RandomSampler(0))
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    copy.add_trials([trial for trial in trials if all(map(math.isfinite, trial.values or ()))])
     return copy
 
 
-def _plots(study: Study, objectives: Sequence[Objective]) -> list[tuple[str, Callable[[], Any]]]:
-    from optuna.distributions import CategoricalDistribution
-    from optuna.importance import FanovaImportanceEvaluator
-    from optuna.visualization import matplotlib as plots
-
+def _plots(study: optuna.Study, objectives: Sequence[Objective]) -> list[tuple[str, Callable[[], Any]]]:
     kinds = {name: d for trial in study.trials for name, d in trial.distributions.items()}
     names = sorted(kinds, key=lambda name: isinstance(kinds[name], CategoricalDistribution))  # a contour needs numbers
     ended = [trial.params for trial in study.trials if trial.values]
@@ -105,17 +106,5 @@ def _plots(study: Study, objectives: Sequence[Objective]) -> list[tuple[str, Cal
 
 
 def value_at(place: int, trial: FrozenTrial) -> float:
-    """A trial's value of one of the objectives."""
+    """Return a trial's value of one of the objectives."""
     return float(trial.values[place])
-
-
-def _size(axes: Any) -> tuple[float, float]:
-    """Inches: a panel takes about three."""
-    rows, columns = (axes.shape if axes.ndim == 2 else (1, len(axes))) if hasattr(axes, "shape") else (1, 2)
-    return min(20.0, max(7.0, 3.2 * columns)), min(20.0, max(4.5, 3.0 * rows))
-
-
-def _save(figure: Any, path: Path) -> None:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
-    write_file(path, png.getvalue())

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch import Callback, Trainer
 from optuna.exceptions import UpdateFinishedTrialError
 
 from mlp_study.errors import ConfigError
-from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.search.objective import Objective
 from mlp_study.search.storage import StudyStorage
 

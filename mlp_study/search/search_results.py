@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,14 +19,14 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from mlp_study.errors import StudyError
-from mlp_study.records import tracking
-from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
-from mlp_study.runtime.files import write_file
-from mlp_study.search.best_trial import best_yaml, command, overrides_of
+from mlp_study.records import wandb_run
+from mlp_study.records.trials import ABOUT, FORMAT, IMPORTANCE, TRIALS
+from mlp_study.runtime.files import table_cell, write_file
+from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
 from mlp_study.sweep.locks import Locks
-from mlp_study.sweep.summary import aligned
+from mlp_study.sweep.printing import aligned
 
 if TYPE_CHECKING:
     from mlp_study.search.batches import Populations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BEST, FIGURES = "best.yaml", "figures"
+BEST, FIGURES, RESULTS = "best.yaml", "figures", "optimization_results.yaml"
 SHOWN = 10  # trials in the printed table
 
 
@@ -77,7 +78,8 @@ class SearchResults:
         locks = Locks(self.folder / ".sweep" / "results")
         try:
             with locks.exclusive("results"):
-                whole = all((self.folder / name).exists() for name in (ABOUT, IMPORTANCE, FIGURES, BEST))
+                files = (ABOUT, IMPORTANCE, FIGURES, RESULTS, *([BEST] if self.populations else []))
+                whole = all((self.folder / name).exists() for name in files)
                 if not whole or (self.folder / TRIALS).read_text(encoding="utf-8") != trials:
                     self._write(rows, trials, best)
         finally:
@@ -86,28 +88,29 @@ class SearchResults:
         return {"name": "optuna", **self.result(best)}
 
     def _write(self, rows: Sequence[Mapping[str, Any]], trials: str, best: Sequence[FrozenTrial]) -> None:
-        """Write everything; the best trial's file is the last one, which says that all are there."""
-        (self.folder / BEST).unlink(missing_ok=True)
+        """Write everything; the last file says that all are there."""
+        (self.folder / RESULTS).unlink(missing_ok=True)
         write_file(self.folder / TRIALS, trials)
         shares = importance(self.study.study, self.objectives)
         write_file(self.folder / IMPORTANCE, table([{"objective": m, **found} for m, found in shares.items()]))
         write_file(self.folder / ABOUT, json.dumps(self.about(), indent=1) + "\n")
-        results = yaml.safe_dump({"name": "optuna", **self.result(best)}, sort_keys=False)
-        write_file(self.folder / "optimization_results.yaml", results)
+        values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(self.objectives, best[0].values, strict=True))
+        about = f"Trial {best[0].number} of {len(rows)}, study {self.study.settings.study_name!r}: {values}"
+        if self.populations is not None:
+            content = best_yaml(about, self.populations.config(self.overrides(best[0])), self.folder)
+            for path in (self.folder / "experiment" / BEST, self.folder / BEST):
+                write_file(path, content)
         images = draw(self.study.study, self.objectives, self.folder / FIGURES)
         page = self.make_page() if self.make_page else None
         self.track(rows, images | dict(page.figures if page else {}), best[0])
-        values = ", ".join(f"{o.metric} {v:.6g}" for o, v in zip(self.objectives, best[0].values, strict=True))
-        about = f"Trial {best[0].number} of {len(rows)}, study {self.study.settings.study_name!r}: {values}"
-        content = best_yaml(about, self.overrides(best[0]), self.folder)
-        for path in (self.folder / "experiment" / BEST, self.folder / BEST):
-            write_file(path, content)
+        results = yaml.safe_dump({"name": "optuna", **self.result(best)}, sort_keys=False)
+        write_file(self.folder / RESULTS, results)
         if page:
             print(f"report: {page.page}", flush=True)
 
     def best(self) -> list[FrozenTrial]:
         """Return the best trial; of several objectives those that none is better than, in the first's order."""
-        if not any(t.state == TrialState.COMPLETE for t in self.trials):
+        if not any(state_of(trial) == "complete" for trial in self.trials):
             return []
         if len(self.objectives) == 1:
             return [self.study.study.best_trial]
@@ -116,24 +119,26 @@ class SearchResults:
 
     def counts(self) -> str:
         """Count the trials of each state, in words."""
-        counts = Counter(trial.state.name.lower() for trial in self.trials)
+        counts = Counter(sorted(map(state_of, self.trials)))
         return ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
 
     def nothing(self) -> str:
         """Say why no trial has a value."""
         causes = dict.fromkeys(str(t.user_attrs["cause"]) for t in self.trials if "cause" in t.user_attrs)
         why = f"; causes: {'; '.join(list(causes)[:3])}" if causes else ""
-        return f"no trial has a value ({self.counts()}){why}; table: {self.folder / TRIALS}"
+        found = "fulfils the constraints" if any(t.values for t in self.trials) else "has a value"
+        return f"no trial {found} ({self.counts()}){why}; table: {self.folder / TRIALS}"
 
     def row(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return a trial's line of the table."""
         attributes = trial.user_attrs
         return {
             "trial": trial.number,
-            "state": trial.state.name.lower(),
+            "state": state_of(trial),
             **dict(zip((o.metric for o in self.objectives), trial.values or (), strict=False)),
             **{name: override_text(value) for name, value in trial.params.items()},
             **{key: value for key, value in attributes.items() if key.endswith(" deviation") or key == "cause"},
+            **{f"beyond {text}": max(0.0, violation) for text, violation in trial.constraints.items()},
             "outcomes": " ".join(dict.fromkeys(attributes.get("outcomes", []))),
             "last epoch": trial.last_step,
             "run_ids": " ".join(attributes.get("run_ids", [])),
@@ -158,14 +163,12 @@ class SearchResults:
 
     def overrides(self, trial: FrozenTrial) -> list[str]:
         """Return what a single run of this trial takes."""
-        attributes = trial.user_attrs
-        config = self.populations.config if self.populations else None
-        return overrides_of(attributes.get("overrides", []), attributes.get("seeds"), config)
+        return single_run(trial.user_attrs.get("overrides", []), trial.user_attrs.get("seeds", []))
 
     def show(self, best: Sequence[FrozenTrial]) -> None:
         """Print the best trials, what matters, and how to go on."""
         first, several = self.objectives[0], len(self.objectives) > 1
-        complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
+        complete = [t for t in self.trials if state_of(t) == "complete"]
         ranked = sorted(complete, key=lambda t: t.values[0], reverse=first.maximize)
         shown = list(best if several else ranked)[:SHOWN]
         names = list(dict.fromkeys(name for trial in shown for name in trial.params))
@@ -180,8 +183,9 @@ class SearchResults:
                 metric = row.pop("objective")
                 shares = sorted(((float(share), name) for name, share in row.items() if share), reverse=True)
                 print(f"importance for {metric}: {', '.join(f'{name} {share:.2f}' for share, name in shares)}")
-        print(f"best trial {best[0].number}: {command(self.overrides(best[0]))}")
-        print(f"{self.folder / BEST}, {self.folder / TRIALS}, {self.folder / FIGURES}", flush=True)
+        again, files = self.overrides(best[0]), [BEST, TRIALS, FIGURES] if self.populations else [TRIALS, FIGURES]
+        print(f"best trial {best[0].number}: {command(again, self.folder) if self.populations else shlex.join(again)}")
+        print(", ".join(str(self.folder / name) for name in files), flush=True)
 
     def result(self, best: Sequence[FrozenTrial]) -> dict[str, Any]:
         """Return what Hydra's stock plugin writes as ``optimization_results.yaml``."""
@@ -195,14 +199,14 @@ class SearchResults:
             return
         config = self.populations.config(best.user_attrs.get("overrides", []))
         about = {"trials": len(rows), "space": self.study.space.described(), "sweep_dir": str(self.folder)}
-        run = tracking.open_sweep(self.folder, config, self.populations.name, about)
+        run = wandb_run.open_sweep(self.folder, config, self.populations.name, about)
         columns = list(dict.fromkeys(name for row in rows for name in row))
         run.table("trials", columns, [[finite(row.get(column)) for column in columns] for row in rows])
         values = {f"best/{o.metric}": v for o, v in zip(self.objectives, best.values, strict=True)}
         run.summary({**values, **{f"best/{k}": v for k, v in best.params.items()}, "best/trial": best.number})
         run.images(images)
         run.finish()
-        tracking.wait()
+        wandb_run.wait()
 
 
 def importance(study: optuna.Study, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
@@ -223,13 +227,19 @@ def importance(study: optuna.Study, objectives: Sequence[Objective]) -> dict[str
     return found
 
 
+def state_of(trial: FrozenTrial) -> str:
+    """Return a trial's state in a word; one that has a value but violates a constraint is ``infeasible``."""
+    violated = any(violation > 0 for violation in trial.constraints.values())
+    return "infeasible" if violated and trial.state == TrialState.COMPLETE else trial.state.name.lower()
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows as CSV."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = io.StringIO()
     writer = csv.DictWriter(lines, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: table_cell(value) for name, value in row.items()} for row in rows)
     return lines.getvalue()
 
 

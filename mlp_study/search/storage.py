@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import platform
-import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from mlp_study.errors import ConfigError, StudyError
+from mlp_study.errors import ConfigError, StudyError, masked
 from mlp_study.runtime.files import cannot_write, make_folder
 from mlp_study.sweep.locks import Locks, held_in
 
@@ -31,17 +30,6 @@ JOURNAL = "optuna.journal"
 CONNECT = 5  # seconds until a server counts as out of reach
 PATIENCE = 60.0  # seconds that a server in use may be away, such as for its restart
 HEARTBEAT = 20  # seconds between two signs of life in a server's database
-_LOGIN = re.compile(r"(?<=://)([^/@]*?):([^@]*)@")
-_SECRET = re.compile(r"(?i)\b((?:password|passwd|pwd|sslpassword)=)[^&\s'\"]*")
-
-
-def masked(text: str) -> str:
-    """Hide the passwords of the URLs in ``text``.
-
-    >>> masked("storage=postgresql://me:secret@host/db")
-    'storage=postgresql://me:***@host/db'
-    """
-    return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1:***@", text))
 
 
 class StudyStorage:

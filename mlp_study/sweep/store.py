@@ -4,7 +4,7 @@
 - ``multirun.yaml``: the sweep's own composed config
 - ``runs.csv``, at the end ``runs.parquet``: the table of all runs
 - ``<run_id>/``: each run's records
-- ``.sweep/``: the ids of all runs asked for, claims of living processes, checkpoints of populations that train
+- ``.sweep/``: the ids of all runs asked for, locks of living processes, checkpoints of populations that train
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.records.runs_table import flattened
-from mlp_study.runtime.files import write_file
-from mlp_study.sweep.claims import Claims
+from mlp_study.runtime.files import TEMPORARY, refuse_links, write_file
+from mlp_study.runtime.reading import opened, parsed, read_bytes, read_record
+from mlp_study.sweep.locks import Locks
 from mlp_study.sweep.plan import Cell, Population
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of sweep.json; a newer one is refused
 HEADER_BYTES = 100 * 10**6  # the largest header that safetensors allows
-MANIFEST, INSIDE, RUNS = "sweep.json", ".sweep", "runs.txt"
+MANIFEST, INSIDE, RUNS, LOCKS = "sweep.json", ".sweep", "runs.txt", "locks"
 
 
 class Store:
@@ -35,7 +37,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.claims = Claims(folder / INSIDE / "claims")
+        self.locks = Locks(folder / INSIDE / LOCKS)
+        self._without_links = False
 
     def check(self, fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         """The manifest that this sweep will have there; ``fixed`` are its settings that do not vary, None: unknown.
@@ -64,13 +67,14 @@ class Store:
             ConfigError: another process has made another sweep of it in the meantime.
             WriteError: the disk is full or read-only.
         """
-        with self.claims.locked():
+        self._check_links()
+        with self.exclusive():
             text = json.dumps(self.check(fixed), indent=1) + "\n"
             path, runs = self.folder / MANIFEST, self.folder / INSIDE / RUNS
             known = dict.fromkeys(asked_for(self.folder))
             if set(run_ids) - set(known):
                 write_file(runs, "".join(f"{run_id}\n" for run_id in {**known, **dict.fromkeys(run_ids)}))
-            if not path.exists() or path.read_text() != text:
+            if not path.exists() or read_bytes(path) != text.encode():
                 write_file(path, text)
 
     def interrupted(self) -> Iterator[tuple[str, ...]]:
@@ -80,21 +84,34 @@ class Store:
             if members and not any(self.finished(run_id) for run_id in members):
                 yield members
 
-    def tidy(self) -> None:
+    def tidy(self, all_done: bool = False) -> None:
         """Remove checkpoints that nobody needs: of populations whose members were all finished in other company.
 
-        Where nobody else is at work, also claims and half-written files of killed processes.
+        Where nobody else is at work, also locks and half-written files of killed processes.
 
         Raises:
             WriteError: the folder cannot be written.
         """
+        self._check_links()
         for path in self._checkpoints():
-            if all(self.finished(run_id) for run_id in members_of(path)):
+            if all_done or all(self.finished(run_id) for run_id in members_of(path)):
                 path.unlink(missing_ok=True)
-        with self.claims.locked():  # whoever writes in there holds a claim or the lock
-            if self.claims.alone():
-                for path in (self.folder / INSIDE).rglob(".*"):
+        with self.exclusive():
+            if self.locks.tidy():
+                for path in (self.folder / INSIDE).rglob(f".*{TEMPORARY}"):
                     path.unlink(missing_ok=True)
+
+    def _check_links(self) -> None:
+        """Refuse a folder in which a link leads elsewhere, once: it may have been made by a stranger.
+
+        Raises:
+            ConfigError: it names the link.
+        """
+        if not self._without_links:
+            inside = self.folder / INSIDE
+            for folder in (self.folder, inside, *(path for path in inside.glob("*") if path.is_dir())):
+                refuse_links(folder)
+        self._without_links = True
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / INSIDE / "checkpoints").glob("*.safetensors"))
@@ -118,16 +135,30 @@ class Store:
             return bool(read_json(path)["outcome"] != "failed")
         return False
 
+    def exclusive(self) -> AbstractContextManager[None]:
+        """A section in which only one process at a time writes the folder's own files."""
+        return self.locks.exclusive("folder")
+
     @contextlib.contextmanager
     def claimed(self, cells: Sequence[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
         """Those cells that are not finished and that no other process trains; inside the block no other gets them."""
-        ids = [cell.run_id for cell in cells]
-        with self.claims.claimed(lambda: [i for i in ids if not self.finished(i, retry_failed)]) as mine:
-            yield [cell for cell in cells if cell.run_id in mine]
+
+        def left() -> list[str]:
+            return [cell.run_id for cell in cells if not self.finished(cell.run_id, retry_failed)]
+
+        self._check_links()
+        mine = self.locks.take(left())
+        try:
+            mine_now = set(mine) & set(left())  # another process may have finished some before they were locked
+            for run_id in mine_now:
+                refuse_links(self.place(run_id))
+            yield [cell for cell in cells if cell.run_id in mine_now]
+        finally:
+            self.locks.give_back(mine)
 
     def close(self) -> None:
-        """Give back what is claimed."""
-        self.claims.close()
+        """Give back what is locked."""
+        self.locks.close()
 
     def _foreign(self) -> bool:
         """Whether the folder has anything in it that is not this process's doing."""
@@ -164,7 +195,7 @@ def write_multirun(master: DictConfig, folder: Path) -> None:
 def asked_for(folder: Path) -> list[str]:
     """The ids of all runs that commands on this folder have asked for; none if it was not written down."""
     try:
-        return (folder / INSIDE / RUNS).read_text().split()
+        return read_bytes(folder / INSIDE / RUNS).decode().split()
     except (OSError, ValueError):
         return []
 
@@ -172,10 +203,10 @@ def asked_for(folder: Path) -> list[str]:
 def members_of(checkpoint: Path) -> tuple[str, ...]:
     """The run ids in a checkpoint's header, read without torch; none if it is damaged or gone."""
     try:
-        with checkpoint.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), HEADER_BYTES)))
-        return tuple(map(str, json.loads(header["__metadata__"]["story"])["run_ids"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        with opened(checkpoint) as file:
+            header = parsed(file.read(min(int.from_bytes(file.read(8), "little"), HEADER_BYTES)))
+        return tuple(map(str, parsed(header["__metadata__"]["story"].encode())["run_ids"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
 
 
@@ -186,9 +217,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ConfigError: it is damaged, something else, or of a newer version.
     """
     try:
-        manifest = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); remove it if the folder is to be used again") from error
+        manifest = read_record(path)
+    except DataError as error:
+        raise ConfigError(f"{error}; remove it if the folder is to be used again") from error
     if not isinstance(manifest, dict) or manifest.get("kind") != "mlp_study sweep" or "format" not in manifest:
         raise ConfigError(f"{path} belongs to something else; choose another sweep_dir")
     manifest = {"fixed": {}, **manifest}

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, Trainer
+
 from mlp_study.config.schema import EarlyStoppingConfig
 from mlp_study.errors import DataError
-from mlp_study.runtime.lightning import Callback, Trainer
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import Probing
@@ -32,7 +33,7 @@ class Recording(Callback):
         self.listener.started(pl_module.data.asked)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Losses at every ``log_every_n_steps``."""
+        """Report the losses at every ``log_every_n_steps``."""
         module: PopulationModule = pl_module
         losses_SK = module.block_losses_SK
         assert losses_SK is not None
@@ -53,7 +54,7 @@ class Recording(Callback):
                 self.listener.steps_logged(module.data.order[k], rows)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """One row a member; it was written by ``PopulationModule.end_epoch`` in ``EndOfEpoch`` before."""
+        """Report one row a member, as ``PopulationModule.end_epoch`` wrote it."""
         module: PopulationModule = pl_module
         for k, rows in enumerate(module.curves):
             if rows and rows[-1]["epoch"] == module.epochs_done:
@@ -61,7 +62,7 @@ class Recording(Callback):
 
 
 class EndOfEpoch(Callback):
-    """Closes the epoch's account; it comes first, so that the others find the rows."""
+    """End the epoch in the module; it comes first, so that the other callbacks find the rows."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the rows."""
@@ -69,7 +70,7 @@ class EndOfEpoch(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends a member whose monitored value has not improved for ``patience`` looks (Prechelt 1998), as Keras counts."""
+    """End a member whose monitored value has not improved for ``patience`` looks (Prechelt 1998), as Keras counts."""
 
     def __init__(self) -> None:
         self.best: dict[int, float] = {}
@@ -99,7 +100,7 @@ class EarlyStopping(Callback):
                 module.end_member(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
 
     def _look(self, k: int, rule: EarlyStoppingConfig, row: Metrics) -> int:
-        """How many of its values in a row have not improved, this one included."""
+        """Count its values in a row that have not improved, this one included."""
         if rule.patience is None or rule.monitor not in row:
             return 0
         value = row[rule.monitor] * (-1 if rule.monitor.endswith("accuracy") else 1)
@@ -110,7 +111,7 @@ class EarlyStopping(Callback):
 
 
 class Compaction(Callback):
-    """Closes the gaps when half of the places are empty, and stops when all are."""
+    """Close the gaps when half of the places are empty; stop when all are."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Compact or stop."""
@@ -123,7 +124,7 @@ class Compaction(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes a checkpoint at an epoch's end whenever that costs little against the time since the last one.
+    """Write a checkpoint at an epoch's end whenever that costs little against the time since the last one.
 
     One that cannot be written is reported once and does not end the training.
     """

@@ -1,4 +1,4 @@
-"""A population's checkpoint: one safetensors file, no pickle, that continues bitwise between any two blocks."""
+"""A population's checkpoint: one safetensors file, without pickle, from which training continues bit by bit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
+from mlp_study.runtime.files import TEMPORARY
+from mlp_study.runtime.reading import parsed
 from mlp_study.training.members import EndedMember, Tally
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ FORMAT = 1
 
 
 def write_checkpoint(path: Path, module: PopulationModule) -> None:
-    """Write the population as it stands after ``module.updates.step_count`` steps: whole or not at all.
+    """Write the population as it stands after ``module.updates.step_count`` steps: the whole file or none.
 
-    Within an epoch, the account of the training images seen so far goes with it.
+    Within an epoch, the sums over the training images seen so far go with it.
 
     Raises:
         DataError: the disk is full or read-only; a former checkpoint is then still there.
@@ -40,7 +42,7 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
     tally = module.tallies["train"] if within else Tally()
     if tally.loss_K is not None and tally.correct_K is not None:
         tensors |= {"tally.loss": tally.loss_K, "tally.correct": tally.correct_K}
-    story = {
+    progress = {
         "format": FORMAT,
         "run_ids": [c.run_id for c in module.configs],
         "epochs_done": module.epochs_done,
@@ -53,11 +55,12 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
         "curves": module.curves,
         "diagnostics": module.diagnostics,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary.unlink(missing_ok=True)  # it may be a stranger's link
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    story["crc32"] = _checksum(whole)
+    progress["crc32"] = _checksum(whole)
     try:
-        save_file(whole, temporary, metadata={"story": json.dumps(story)})
+        save_file(whole, temporary, metadata={"story": json.dumps(progress)})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"the checkpoint {path} cannot be written: {error}") from error
@@ -71,21 +74,22 @@ def read_checkpoint(path: Path, module: PopulationModule) -> None:
     Raises:
         DataError: the file is damaged, or belongs to other runs.
     """
-    story, tensors = _read(path, module.configs)
+    progress, tensors = _read(path, module.configs)
     try:
-        _restore(module, story, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of another shape
+        _restore(module, progress, tensors)
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"the checkpoint {path} does not fit these runs ({error}); delete it to start again") from error
 
 
-def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _restore(module: PopulationModule, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     def under(prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-    module.ended = {int(k): EndedMember(tensors=under(f"frozen.{k}."), **about) for k, about in story["frozen"].items()}
-    if len(story["live"]) < len(module.live):
-        ended = [k for k in module.live if k not in story["live"]]
-        kept, module.ended = module.ended, {k: module.ended[k] for k in ended}
+    ended = progress["frozen"].items()
+    module.ended = {int(k): EndedMember(tensors=under(f"frozen.{k}."), **about) for k, about in ended}
+    if len(progress["live"]) < len(module.live):
+        gone = [k for k in module.live if k not in progress["live"]]
+        kept, module.ended = module.ended, {k: module.ended[k] for k in gone}
         module.compact()
         module.ended = kept
     for name, tensor in module.mlp.tensors().items():
@@ -93,16 +97,19 @@ def _restore(module: PopulationModule, story: dict[str, Any], tensors: dict[str,
     for name, tensor in module.updates.tensors().items():
         tensor.copy_(tensors[f"updates.{name}"])
     if "tally.loss" in tensors:
-        module.carried = Tally(tensors["tally.loss"], tensors["tally.correct"], story["seen"])
-    module.updates.step_count = story["step_count"]
-    module.epochs_done, module.train_seconds = story["epochs_done"], story["train_seconds"]
-    module.seconds_before = story.get("seconds", module.train_seconds)
-    module.curves, module.diagnostics = story["curves"], story["diagnostics"]
+        module.carried = Tally(tensors["tally.loss"], tensors["tally.correct"], progress["seen"])
+    module.updates.step_count = progress["step_count"]
+    module.epochs_done, module.train_seconds = progress["epochs_done"], progress["train_seconds"]
+    module.seconds_before = progress.get("seconds", module.train_seconds)
+    module.curves, module.diagnostics = progress["curves"], progress["diagnostics"]
+    rows = [row for member in progress["curves"] for row in member] + [*progress["diagnostics"]]
+    if not all(isinstance(row, dict) for row in rows) or not isinstance(module.seconds_before, float):
+        raise ValueError("its curves are no numbers by name")
     module.data.skip(module.epochs_done + 1, module.updates.step_count - module.epochs_done * module.feed.sizes.steps)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    """Of all numbers: safetensors notices only a damaged header."""
+    """Compute a checksum of all numbers: safetensors notices only a damaged header."""
     import torch
 
     found = 0
@@ -117,18 +124,19 @@ def _read(path: Path, configs: Sequence[RunConfig]) -> tuple[dict[str, Any], dic
 
     try:
         with safe_open(path, framework="pt") as file:
-            story = json.loads((file.metadata() or {}).get("story", "{}"))
+            progress = parsed((file.metadata() or {}).get("story", "{}").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"the checkpoint {path} cannot be read ({error}); delete it to start again") from error
-    if isinstance(story, dict) and story.get("crc32") not in (None, _checksum(tensors)):  # None: an older version's
+    known = progress.get("crc32") if isinstance(progress, dict) else None  # an older version has none
+    if known not in (None, _checksum(tensors)):
         raise DataError(f"the checkpoint {path} is damaged: its numbers have changed; delete it to start again")
     if (
-        not isinstance(story, dict)
-        or story.get("format") != FORMAT
-        or story.get("run_ids") != [c.run_id for c in configs]
+        not isinstance(progress, dict)
+        or progress.get("format") != FORMAT
+        or progress.get("run_ids") != [c.run_id for c in configs]
     ):
         raise DataError(
             f"the checkpoint {path} belongs to other runs than the ones asked for; delete it to start again"
         )
-    return story, tensors
+    return progress, tensors

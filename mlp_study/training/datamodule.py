@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlp_study.runtime.lightning import LightningDataModule
+from lightning.pytorch import LightningDataModule
+
 from mlp_study.training.feed import Block, Feed, Fitted
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Blocks:
-    """A loader without a length: how many blocks there are changes when the population is compacted."""
+    """Load blocks without telling how many: compacting a population changes that."""
 
     def __init__(self, blocks: Callable[[], Iterator[Block]]) -> None:
         self.blocks = blocks
@@ -66,7 +67,7 @@ class PopulationData(LightningDataModule):
         self.feed = Feed([self.configs[k] for k in members], self.images, self._fitted).to(device)
 
     def train_dataloader(self) -> _Blocks:
-        """Blocks of one epoch at each iteration."""
+        """Return a loader that yields the blocks of one epoch at each iteration."""
         return _Blocks(self._next_epoch)
 
     def _next_epoch(self) -> Iterator[Block]:
@@ -79,5 +80,5 @@ class PopulationData(LightningDataModule):
                 yield Block(block.split, block.index_RSB[:, done:], block.first_step + done) if done else block
 
     def val_dataloader(self) -> _Blocks:
-        """The validation images in chunks."""
+        """Return a loader of the validation images in chunks."""
         return _Blocks(lambda: iter(self.feed.evaluation_blocks("val", self._widest)))

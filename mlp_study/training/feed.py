@@ -6,11 +6,9 @@ S minibatches in a block, B minibatch, I pixels.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,7 +54,7 @@ class StreamKey:
 
 
 def stream_key(config: RunConfig) -> StreamKey:
-    """The input stream of a run."""
+    """Return the input stream of a run."""
     split_seed = config.seed if config.data.split_seed is None else config.data.split_seed
     fixed = config.data.validation == "test"  # nothing is split off: all seeds train on the same images
     order = 0 if config.data.batch_size == "full" and fixed else config.seed
@@ -74,7 +72,7 @@ class Feed:
     Attributes:
         sizes: of the training, the same for every member.
         keys: the G distinct streams.
-        stream_of: each member's stream, its number in ``keys``.
+        orders: the R distinct orders, each a seed and the seed of its split.
         shares: whether the members of each stream stand next to each other, so that they share its images; else every
             member is dealt a copy of its own.
         per_stream: how many members each of the model's inputs feeds: a stream's, or one.
@@ -84,34 +82,32 @@ class Feed:
         self.images, self.data, self._precision = images, configs[0].data, configs[0].trainer.precision
         self.sizes = self.data.sizes(images)
         members = [stream_key(c) for c in configs]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(members))}
-        self.keys, self.members = list(numbers), len(configs)
-        self.stream_of = [numbers[key] for key in members]
-        self.shares = self.stream_of == sorted(self.stream_of)
-        counts = Counter(self.stream_of)
-        self.per_stream = [counts[g] for g in range(len(self.keys))] if self.shares else [1] * len(configs)
-        self.orders = list(dict.fromkeys((key.seed, key.split_seed) for key in self.keys))
-        self.order_of_stream = [self.orders.index((key.seed, key.split_seed)) for key in self.keys]
-        self.pixels = {
-            "train": torch.as_tensor(images.train_images_NI),
-            "test": torch.as_tensor(images.test_images_NI),
-        }
-        self.labels = {"train": torch.as_tensor(images.train_labels_N), "test": torch.as_tensor(images.test_labels_N)}
+        counts = Counter(members)
+        self.keys, self.members = list(counts), len(configs)
+        number = {key: g for g, key in enumerate(self.keys)}
+        self._stream_of_member = torch.tensor([number[key] for key in members])
+        self.shares = bool((self._stream_of_member.diff() >= 0).all())
+        self.per_stream = list(counts.values()) if self.shares else [1] * len(configs)
+        streams: dict[tuple[int, int], list[int]] = {}
+        for g, key in enumerate(self.keys):
+            streams.setdefault((key.seed, key.split_seed), []).append(g)
+        self.orders, self._streams_of_order = list(streams), list(streams.values())
+        self._order_of_stream = torch.empty(len(self.keys), dtype=torch.int64)
+        for r, some in enumerate(self._streams_of_order):
+            self._order_of_stream[some] = r
+        self._order_of_member = self._order_of_stream[self._stream_of_member]
+        self.pixels = {"train": images.train_images_NI, "test": images.test_images_NI}
+        self.labels = {"train": images.train_labels_N, "test": images.test_labels_N}
         self._splits = {s: self._split(s) for s in dict.fromkeys(order[1] for order in self.orders)}
         self.transforms = self._fit({} if fitted is None else fitted)
-        self._stream_of_member = torch.tensor(self.stream_of)
-        self._order_of_stream = torch.tensor(self.order_of_stream)
-        self._order_of_member = self._order_of_stream[self._stream_of_member]
         self._at_once: AffineTransform | None = None
 
     def train_index(self, key: StreamKey) -> Tensor:
-        """Indices of a stream's training split, [N]."""
+        """Return the indices of a stream's training split, [N]."""
         return self._splits[key.split_seed][0]
 
     def _split(self, seed: int) -> tuple[Tensor, Tensor]:
-        labels_N = self.labels["train"]
-        train, val = split(labels_N, self.data.validation, seed)
-        train, val = torch.as_tensor(train), torch.as_tensor(val)
+        train, val = split(self.labels["train"], self.data.validation, seed)
         if self.data.limit is not None:
             if self.data.limit > len(train):
                 raise ConfigError(f"data.limit={self.data.limit} exceeds the {len(train)} images of the training split")
@@ -119,7 +115,7 @@ class Feed:
         return train, val
 
     def _fit(self, fitted: Fitted) -> list[Transform]:
-        """Each stream's normalizer, fitted on its own training split only."""
+        """Fit each stream's normalizer on its own training split only."""
         for key in self.keys:
             if (key.split_seed, key.scale) not in fitted:
                 train_NI = self.pixels["train"][self.train_index(key)]
@@ -145,7 +141,7 @@ class Feed:
         return self.labels["train"].device.type == "cpu"
 
     def train_blocks(self, epoch: int) -> Iterator[Block]:
-        """One epoch's blocks; every seed has its own order of its own training split."""
+        """Yield one epoch's blocks; every seed has its own order of its own training split."""
         if self.data.batch_size == "full":
             index_RN = torch.stack([self._splits[split_seed][0] for _, split_seed in self.orders])
             yield Block("train", index_RN[:, None])
@@ -170,7 +166,7 @@ class Feed:
         return max(1, min(BLOCK_STEPS, BLOCK_WORK // self.members, BLOCK_BYTES // pixel_bytes))
 
     def evaluation_blocks(self, part: str, widest: int) -> list[Block]:
-        """The images of ``part`` (train, val or test) in chunks, for layers of up to ``widest`` units."""
+        """Return the images of ``part`` (train, val or test) in chunks, for layers of up to ``widest`` units."""
         where = "test" if part == "test" or (part == "val" and self.data.validation == "test") else "train"
         if where == "test":
             index_RN = torch.arange(len(self.labels["test"])).expand(len(self.orders), -1)
@@ -180,40 +176,16 @@ class Feed:
         chunk = max(64, (EVALUATION_BYTES if self._on_cpu else EVALUATION_BYTES_GPU) // per_image)
         return [Block(where, piece_RB[:, None]) for piece_RB in index_RN.split(chunk, dim=1)]
 
-    def alone(self, stream: int) -> Feed:
-        """One stream, as if it fed one member: to look at many, one after the other, without making all of each time.
-
-        Args:
-            stream: its number here.
-        """
-        one = copy.copy(self)
-        key = self.keys[stream]
-        one.keys, one.orders, one.transforms = [key], [(key.seed, key.split_seed)], [self.transforms[stream]]
-        one.members, one.per_stream, one.stream_of, one.order_of_stream = 1, [1], [0], [0]
-        zero = torch.zeros_like(self._stream_of_member[:1])
-        one._stream_of_member = one._order_of_stream = one._order_of_member = zero
-        one.shares, one._at_once = True, None
-        return one
-
-    def evaluated_alike(self) -> list[tuple[int, list[int]]]:
-        """A stream's number, and the members that see the same as its own: evaluation has one order for all."""
-        first: dict[StreamKey, int] = {}
-        stands_for = [first.setdefault(replace(key, seed=0), stream) for stream, key in enumerate(self.keys)]
-        found: dict[int, list[int]] = {}
-        for k, stream in enumerate(self.stream_of):
-            found.setdefault(stands_for[stream], []).append(k)
-        return list(found.items())
-
     def inputs(self, block: Block, dtype: torch.dtype = torch.float32) -> Tensor:
-        """What the model takes of a block, [inputs, S, B, I]: its scaled images, dealt out."""
+        """Return what the model takes of a block, [inputs, S, B, I]: its scaled images, dealt out."""
         return self.dealt(self.scaled(block, dtype))
 
     def dealt(self, x_GBI: Tensor) -> Tensor:
-        """Each stream's images [G, ...]; where neighbours share no stream, each member's [K, ...]."""
+        """Return each stream's images [G, ...], or each member's [K, ...] where neighbours share no stream."""
         return x_GBI if self.shares else x_GBI.index_select(0, self._stream_of_member)
 
     def scaled(self, block: Block, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
-        """Each stream's scaled images of a block, [G, S, B, I].
+        """Scale a block's images for each stream, [G, S, B, I].
 
         Args:
             block: which images.
@@ -230,14 +202,13 @@ class Feed:
             self._at_once.write(raw_RNI.index_select(0, self._order_of_stream), out.view(len(out), *raw_RNI.shape[1:]))
             return out
         raw_NI = torch.empty((index_RSB[0].numel(), pixels_NI.shape[1]), dtype=pixels_NI.dtype, device=pixels_NI.device)
-        order_of = self.order_of_stream.__getitem__
-        for order, streams in groupby(sorted(range(len(self.keys)), key=order_of), order_of):
-            torch.index_select(pixels_NI, 0, index_RSB[order].flatten(), out=raw_NI)
-            for i in streams:
-                self.transforms[i].write(raw_NI, out[i].view(raw_NI.shape))
+        for index_SB, streams in zip(index_RSB, self._streams_of_order, strict=True):
+            torch.index_select(pixels_NI, 0, index_SB.flatten(), out=raw_NI)
+            for g in streams:
+                self.transforms[g].write(raw_NI, out[g].view(raw_NI.shape))
         return out
 
     def targets(self, block: Block) -> Tensor:
-        """Each member's labels, [K, S, B], int64."""
+        """Return each member's labels, [K, S, B], int64."""
         labels_RSB = self.labels[block.split][block.index_RSB.to(self.labels[block.split].device)]
         return labels_RSB.expand(self.members, -1, -1) if len(self.orders) == 1 else labels_RSB[self._order_of_member]

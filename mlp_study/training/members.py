@@ -12,7 +12,7 @@ from mlp_study.training.results import Metrics
 
 @dataclass
 class EndedMember:
-    """A member that has ended: why, its numbers, and its last step, from 1: later ones do not count."""
+    """A member that has ended: why, its tensors, and its last step, counted from 1."""
 
     outcome: str
     cause: str | None
@@ -33,13 +33,13 @@ class Tally:
         self.seen += count
 
     def to(self, device: torch.device) -> Tally:
-        """The same sums on a device."""
+        """Return the same sums on a device."""
         if self.loss_K is None or self.correct_K is None:
             return self
         return Tally(self.loss_K.to(device), self.correct_K.to(device), self.seen)
 
     def rows(self, part: str) -> list[Metrics]:
-        """Each member's mean loss and accuracy."""
+        """Return each member's mean loss and accuracy."""
         if self.loss_K is None or self.correct_K is None:
             return []
         losses, correct = self.loss_K.tolist(), self.correct_K.tolist()

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from mlp_study.errors import ConfigError
 from mlp_study.factors.lazy_gradient import Gradient, cleared, summed
 from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
-from mlp_study.runtime.lightning import LightningModule
+from mlp_study.runtime.devices import enough_memory, step_bytes
 from mlp_study.runtime.randomness import derived_seed, from_image
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.devices import enough_memory, step_bytes
 from mlp_study.training.feed import Block, Feed
 from mlp_study.training.members import EndedMember, Tally
 from mlp_study.training.results import Metrics
@@ -34,12 +34,12 @@ SCALED_BYTES_GPU = 64 * 2**20
 
 
 def predicted(logits_KCB: Tensor) -> Tensor:
-    """The class of the largest logit, the first of equals, [K, B]; ``argmax`` takes five times as long on a CPU."""
+    """Return the class of the largest logit, [K, B]; ``argmax`` takes five times as long on a CPU."""
     return logits_KCB.max(1).indices
 
 
 class PopulationModule(LightningModule):
-    """K members in lockstep.
+    """The LightningModule of K members that train in lockstep.
 
     Args:
         data: the input streams and, with them, the configs of all members.
@@ -57,7 +57,8 @@ class PopulationModule(LightningModule):
         self.automatic_optimization = False
         self.data, self.configs = data, data.configs
         configs, images = data.configs, data.images
-        with enough_memory(configs[0]):
+        self._check_minibatches()
+        with enough_memory(configs[0].model.widths, configs[0].data.batch_size):
             inputs, classes = images.train_images_NI.shape[1], len(images.classes)
             self.mlp = PopulationMLP(configs, inputs, classes, self.feed.per_stream)
             if configs[0].trainer.precision == "64":
@@ -66,7 +67,7 @@ class PopulationModule(LightningModule):
         self.live = list(range(len(configs)))
         self.ended: dict[int, EndedMember] = {}
         self.curves: list[list[Metrics]] = [[] for _ in configs]
-        self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
+        self.epochs_done, self.train_seconds = 0, 0.0
         self.seconds_before, self._made = 0.0, time.perf_counter()
         self.block_losses_SK: Tensor | None = None
         self.diagnostics: list[dict[str, Metrics]] = [{} for _ in configs]
@@ -77,27 +78,37 @@ class PopulationModule(LightningModule):
         self._held_by: Feed | None = None
         self._prepare()
 
+    def _check_minibatches(self) -> None:
+        """Refuse batch normalization of a minibatch of one, which has no variance, as torch.nn.BatchNorm1d does."""
+        sizes, data = self.feed.sizes, self.configs[0].data
+        last = sizes.train % sizes.batch or sizes.batch
+        if self.configs[0].model.norm == "batch" and last == 1:
+            raise ConfigError(
+                f"model.norm=batch with data.batch_size={data.batch_size} leaves 1 image to the last minibatch of "
+                f"{sizes.train}; it takes minibatches of at least 2, or model.norm=layer"
+            )
+
     @property
     def feed(self) -> Feed:
         """The input streams of the live members."""
         return self.data.feed
 
     def _prepare(self) -> None:
-        """What follows from the members that are live now."""
+        """Make what depends on the members that are live now."""
         self.backprop = Backprop(self.mlp)
         self.updates = Updates(self.mlp, self.total_steps)
         keys = [derived_seed(c.seed, "dropout") for c in self.mlp.configs]
         self.keys_K = torch.tensor(keys, device=self.device)
 
     def model(self, k: int) -> torch.nn.Sequential:
-        """Member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
+        """Return member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
         return self.whole().export(k)
 
     def configure_optimizers(self) -> None:
-        """None: ``Updates`` applies each member's own rule (Lightning hook)."""
+        """Return none: ``Updates`` applies each member's own rule (Lightning hook)."""
 
     def transfer_batch_to_device(self, batch: Block, device: torch.device, dataloader_idx: int) -> Block:
-        """A block's indices, once for all of its steps (Lightning hook)."""
+        """Move a block's indices, once for all of its steps (Lightning hook)."""
         return replace(batch, index_RSB=batch.index_RSB.to(device))
 
     def on_train_start(self) -> None:
@@ -118,19 +129,19 @@ class PopulationModule(LightningModule):
 
     @property
     def seconds(self) -> float:
-        """Since the population was made; a resumed one's former life included."""
+        """Seconds since the population was made, including those before it was resumed."""
         return self.seconds_before + time.perf_counter() - self._made
 
     @property
     def seconds_in_epoch(self) -> float:
-        """Of training, since the epoch began or was taken up again."""
+        """Seconds of training since the epoch began or was resumed."""
         if self.device.type == "cuda":  # steps are asked for long before they are done
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - self._epoch_began
 
     @torch.no_grad()
     def training_step(self, block: Block, batch_idx: int) -> None:
-        """One block: S minibatches, S updates (Lightning hook)."""
+        """Train one block: S minibatches, S updates (Lightning hook)."""
         steps = block.index_RSB.shape[1]
         self.updates.prepare(steps)
         y_KSB = self.feed.targets(block)
@@ -151,7 +162,7 @@ class PopulationModule(LightningModule):
         self.tallies["train"].add(self.block_losses_SK.sum(0) * count, torch.stack(correct).sum(0), count * steps)
 
     def _inputs(self, block: Block) -> Iterator[Tensor]:
-        """What the model takes of one step after the other: scaled images, [inputs, B, I].
+        """Yield what the model takes in each step: scaled images, [inputs, B, I].
 
         They are scaled for as many steps at a time as a CPU's caches hold, in memory that is kept from block to block;
         a full batch's are scaled once.
@@ -174,12 +185,12 @@ class PopulationModule(LightningModule):
 
     @property
     def _chunk(self) -> int:
-        """Images that one step takes at a time."""
+        """How many images one step takes at a time."""
         per_image = 12 * self.mlp.K * sum(self.mlp.sizes[1:]) + 8 * len(self.feed.per_stream) * self.mlp.sizes[0]
         return max(1, step_bytes(self.device) // per_image)
 
     def _chunks(self, block: Block, y_KB: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """A minibatch too large for memory, piece by piece: its gradient is the sum of theirs."""
+        """Yield a minibatch that is too large for memory in pieces; its gradient is the sum of theirs."""
         if self.mlp.norm == "batch":
             raise ConfigError(
                 f"data.batch_size={self.feed.data.batch_size} needs more memory than model.norm=batch allows; "
@@ -190,7 +201,7 @@ class PopulationModule(LightningModule):
             yield self.feed.inputs(Block(block.split, index_R1B), self.mlp.weights[0].dtype)[:, 0], y_Kb
 
     def _step(self, chunks: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-        """One update from a minibatch of ``count`` images; each member's mean loss and right answers, [K]."""
+        """Update from a minibatch of ``count`` images; return each member's mean loss and right answers, [K]."""
         total: list[Gradient] = []
         loss_K = correct_K = None
         keys_K = self.keys_K + derived_seed(self.updates.step_count, "step") if self.mlp.drops else None
@@ -224,7 +235,7 @@ class PopulationModule(LightningModule):
             cleared(gradients, place)
 
     def end_member(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
-        """End the member at ``place``: its numbers are set aside and no longer touched."""
+        """End the member at ``place``: set a copy of its tensors aside."""
         k = self.live[place]
         if k not in self.ended:
             last = self.updates.step_count if step is None else step
@@ -232,13 +243,13 @@ class PopulationModule(LightningModule):
 
     @torch.no_grad()
     def _empty(self, place: int) -> None:
-        """Zeros in place of a diverged member: NaN and denormal numbers would cost time and stay NaN."""
+        """Put zeros in place of a diverged member: NaN and denormal numbers would cost time and stay NaN."""
         for name, tensor in self.mlp.tensors().items():
             tensor[place] = 1 if name.startswith("var_") else 0
         self.updates.reset(place)
 
     def active_places(self) -> list[int]:
-        """Places whose member still trains."""
+        """Return the places whose member still trains."""
         return [place for place, k in enumerate(self.live) if k not in self.ended]
 
     def compact(self) -> None:
@@ -252,7 +263,7 @@ class PopulationModule(LightningModule):
         self.updates.take(old_updates, keep)
 
     def whole(self) -> PopulationMLP:
-        """All members again, live and ended ones, in the order of ``configs``."""
+        """Return a population of all members, live and ended ones, in the order of ``configs``."""
         if not self.ended:
             return self.mlp
         inputs, classes = self.mlp.sizes[0], self.mlp.sizes[-1]
@@ -266,13 +277,13 @@ class PopulationModule(LightningModule):
         return mlp.eval()
 
     def on_validation_epoch_start(self) -> None:
-        """The training part of the epoch ends here (Lightning hook)."""
+        """End the epoch's training part (Lightning hook)."""
         self.train_seconds += self.seconds_in_epoch
         self._epoch_began = time.perf_counter()
         self.tallies["val"] = Tally()
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
-        """Loss and accuracy of a chunk of validation images (Lightning hook)."""
+        """Add a chunk of validation images to the sums (Lightning hook)."""
         self._evaluate(self.mlp, self.feed, block, self.tallies["val"])
 
     def _evaluate(self, mlp: PopulationMLP, feed: Feed, block: Block, tally: Tally) -> Tensor:
@@ -284,7 +295,7 @@ class PopulationModule(LightningModule):
 
     @torch.no_grad()
     def evaluate(self, part: str) -> tuple[list[Metrics], Tensor]:
-        """All members on the images of ``part``: their rows, and the predicted classes [K, N]."""
+        """Evaluate all members on the images of ``part``: their rows, and the predicted classes [K, N]."""
         feed, mlp = self.data.everyone.to(self.device), self.whole().eval()
         tally = Tally()
         blocks = feed.evaluation_blocks(part, max(mlp.sizes[1:]))

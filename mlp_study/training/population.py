@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning.pytorch import Callback
+
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import ImageSet, load
 from mlp_study.errors import DataError
 from mlp_study.runtime.files import make_folder
-from mlp_study.runtime.lightning import Callback
 from mlp_study.training.lockstep import lockstep_data
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.results import Listener, MemberResult

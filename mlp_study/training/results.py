@@ -21,7 +21,7 @@ Metrics = dict[str, float]
 
 @dataclass
 class MemberResult:
-    """Everything one finished member leaves behind.
+    """What is known of a finished member.
 
     Attributes:
         config: the member's resolved configuration.

@@ -50,7 +50,7 @@ class Updates:
         self._rates: list[list[Any]] = []
 
     def _limits(self, s: MemberGroup, *names: str) -> list[Tensor | None] | None:
-        """The group's clipping limits, each [m] or None; None if no member is clipped."""
+        """Return the group's clipping limits, each [m] or None; None if no member is clipped."""
         limits = [s.options[name] for name in names]
         if all(limit is None or bool(torch.as_tensor(limit).isinf().all()) for limit in limits):
             return None
@@ -99,13 +99,13 @@ class Updates:
                 s.entry.update(p, g, buffers, self.step_count, h)
 
     def _split(self, gradient: Gradient) -> Sequence[Gradient]:
-        """Each group's part."""
+        """Split a gradient, one part a group."""
         if isinstance(gradient, LazyGradient):
             return [gradient.of(s.members) for s in self.groups]
         return split_by_group(self.groups, gradient)
 
     def squares(self) -> list[Tensor]:
-        """The second moments that adaptive rules divide by the root of, one tensor [K, ...] a parameter; else NaN."""
+        """Return the second moments that adaptive rules keep, one tensor [K, ...] a parameter; NaN for other rules."""
         found = [torch.full_like(p, torch.nan) for p in self.parameters]
         for s, numbers, state in zip(self.groups, self.numbers, self.state, strict=True):
             if "square" in s.entry.state:
@@ -115,7 +115,7 @@ class Updates:
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every state tensor by name, for a checkpoint: ``group.parameter.buffer``."""
+        """Return every state tensor by name, for a checkpoint: ``group.parameter.buffer``."""
         return {
             f"{i}.{j}.{name}": tensor
             for i, state in enumerate(self.state)
@@ -126,11 +126,9 @@ class Updates:
     @torch.no_grad()
     def reset(self, k: int) -> None:
         """Zero member k's state, so that nothing of a diverged member goes on."""
-        for s, state in zip(self.groups, self.state, strict=True):
-            if s.start <= k < s.stop:
-                for buffers in state:
-                    for tensor in buffers.values():
-                        tensor[k - s.start] = 0
+        for buffers in self._of(k):
+            for tensor in buffers.values():
+                tensor.zero_()
 
     @torch.no_grad()
     def take(self, other: Updates, keep: Sequence[int]) -> None:
@@ -143,6 +141,7 @@ class Updates:
                     tensor.copy_(theirs[j][name])
 
     def _of(self, k: int) -> list[dict[str, Tensor]]:
+        """Return views of member k's state, one a parameter."""
         for s, state in zip(self.groups, self.state, strict=True):
             if s.start <= k < s.stop:
                 return [{name: tensor[k - s.start] for name, tensor in buffers.items()} for buffers in state]

@@ -15,7 +15,7 @@ from tests.small_runs import config, numbers, tiny_images, trained
 NOTHING = "wandb.mode=disabled"
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_training_starts_again(tmp_path, tracker, caplog):
+def test_a_damaged_checkpoint_is_reported_and_the_training_starts_again(tmp_path, wandb_thread, caplog):
     configs = [config("wandb.mode=offline", f"seed={seed}") for seed in (0, 1)]
     checkpoint = tmp_path / "new" / "checkpoint"
     checkpoint.parent.mkdir()

@@ -10,7 +10,7 @@ from mlp_study.config.overrides import swept
 from mlp_study.config.schema import RunConfig
 from mlp_study.search.space import read_space
 from mlp_study.search.sweeper_settings import read_settings
-from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.fast_compose import Composer
 from tests.sweep.sweeps import hydra_of
 
 FILES = [name for name in yaml_choices("sweeps") if name.startswith("optuna_")]

@@ -18,7 +18,7 @@ from mlp_study import train
 from mlp_study.config.composing import register_groups, shipped
 from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.schema import RunConfig
-from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import Cell
 from tests.small_runs import logging_as_before
@@ -34,10 +34,12 @@ def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> Non
         run_hydra(train.run, "train", "")
 
 
-def start(folder: Path, *overrides: str, small: Sequence[str] = SMALL, **more: Any) -> subprocess.Popen[str]:
-    """The command as a process of its own, its output in pipes."""
+def start(
+    folder: Path, *overrides: str, small: Sequence[str] = SMALL, path: Path = ROOT, **more: Any
+) -> subprocess.Popen[str]:
+    """The command as a process of its own, its output in pipes; ``path`` is where Python looks first."""
     command = [sys.executable, "-m", "mlp_study.train", "-m", *small, f"sweep_dir={folder}", *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{path}{os.pathsep}{ROOT}"}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent, **more
     )

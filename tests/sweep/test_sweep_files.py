@@ -6,7 +6,7 @@ import pytest
 
 from mlp_study.config.composing import shipped, yaml_choices
 from mlp_study.config.schema import RunConfig
-from mlp_study.sweep.composer import Composer
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import make_plan
 from tests.sweep.sweeps import hydra_of
