@@ -237,7 +237,7 @@ def test_it_hands_over_to_a_diagnosis():
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     with mlp_study.watch(model, optimizer, warn=False) as health:
         train(model, optimizer, steps=2)
-    found = health.diagnosis(nn.CrossEntropyLoss(), (x[:300], y[:300]), epochs=2, budget=4)
+    found = health.diagnosis(nn.CrossEntropyLoss(), (x[:300], y[:300]), epochs=3, budget=20)
     assert not found.will_train
     assert found.fixes
 
