@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlp_study.figures.curves import axis_ends, band, limits, loss_limit
+from mlp_study.figures.curves import BELOW_CHANCE, axis_ends, band, limits, loss_limit
 from mlp_study.figures.style import COLOURS
 from mlp_study.records.trials import COMPLETE
 from mlp_study.reporting.analysis import Analysis, Summary
@@ -162,7 +162,11 @@ def curve_axis(study: Analysis, metric: str) -> tuple[bool, float, float]:
     beyond = [(own > limit).any() for own in means if np.isfinite(own).any()]
     limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
     known = means[np.isfinite(means)]
-    return axis_ends(metric, float(known.min()), float(known.max()), limit) if known.size else (False, 0.0, 1.0)
+    if not known.size:
+        return False, 0.0, 1.0
+    log, low, high = axis_ends(metric, float(known.min()), float(known.max()), limit)
+    chance = chance_of(study) if metric == "accuracy" else None
+    return log, low if chance is None else min(low, chance - BELOW_CHANCE), high
 
 
 def chance_of(study: Analysis) -> float | None:
