@@ -7,7 +7,7 @@
 
 ``run`` draws runs from the space of sweeps/prediction.yaml, writes down what the diagnosis measures before
 training (a look-ahead at its first steps) and how the run then ends. Two halves: ``select`` with the space's learning
-rates and seeds, from which ``fit`` finds the constants of mlp_study/doctor/forecast.py, and ``held`` with others between
+rates and seeds, from which ``fit`` finds the constants of doctor/forecast.py, and ``held`` with others between
 them and other seeds, which only the report sees. ``mnist`` is a third data set. ``fresh``, half as large, has
 learning rates and seeds of its own again, and ``short`` trainings that the look-ahead sees all or most of.
 ``sources`` does the same with every variant of the five sources, as conf/experiment has them, each seed by itself. The
