@@ -136,8 +136,9 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
         table, by = curve_table(study), "combination" if study.factors else None
         shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations of {', '.join(study.factors)}"
         title = "; ".join(filter(None, [shown if by else "", kept(study)]))
-        ends = {"loss_end": loss_end(study), "chance": chance_of(study)}
-        yield "learning_curves", learning_curves(table, by, title=title[:1].upper() + title[1:], **ends)
+        title = title[:1].upper() + title[1:]
+        end, chance = loss_end(study), chance_of(study)
+        yield "learning_curves", learning_curves(table, by, title=title, loss_end=end, chance=chance)
     if len(study.factors) >= 2:
         rows, columns = map_axes(study)
         if max(len(rows.levels), len(columns.levels) * 2) <= MOST_LEVELS * 2:
