@@ -287,7 +287,9 @@ def fault_of(act: Callable[[], Any]) -> str:
         raise Hang
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # of the processors: the machine may be busy
+    signal.setitimer(signal.ITIMER_REAL, 6 * PATIENCE)
     code: Any = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -302,6 +304,7 @@ def fault_of(act: Callable[[], Any]) -> str:
         return traceback.format_exc()[-1500:]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGALRM, before)
     said = err.getvalue()
     lines = [line for line in said.splitlines() if line.startswith("error:")]
