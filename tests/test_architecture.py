@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__main__", "train", "diagnose", "reproduce", "report", "status", "__init__", "hydra_plugins"),
     ("reproduction", "search", "sweep", "reporting"),
-    ("doctor", "diagnosis", "records", "figures"),
+    ("doctor", "records", "figures"),
     ("training",),
     ("probes", "model"),
     ("config", "data", "factors"),

@@ -1,4 +1,4 @@
-"""A run's folder: ``model.safetensors``, ``curves.csv`` and, last of all, ``result.json``; written and read back."""
+"""Write and read a run's folder: ``model.safetensors``, ``curves.csv`` and, written last, ``result.json``."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def write_run(
 
 
 def result_of(result: MemberResult, overrides: Sequence[str], wandb_id: str | None) -> dict[str, Any]:
-    """The content of ``result.json``: what happened first, then where it comes from, then the whole config."""
+    """Return the content of ``result.json``: what happened, then where it comes from, then the whole config."""
     config = result.config
     return {
         "format": FORMAT,
@@ -98,7 +98,7 @@ def result_of(result: MemberResult, overrides: Sequence[str], wandb_id: str | No
 
 
 def json_text(value: Any) -> str:
-    """Strict JSON. NaN and the infinities, which JSON lacks, become the texts of ``NON_FINITE``.
+    """Encode as strict JSON. NaN and the infinities, which JSON lacks, become the texts of ``NON_FINITE``.
 
     Texts rather than null, because a diverged run's infinite loss is not a NaN; Python's ``float`` and JavaScript's
     ``Number`` both read them.
@@ -107,7 +107,7 @@ def json_text(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A ``result.json``, its non-finite numbers as numbers again.
+    """Read a ``result.json``, with its non-finite numbers as numbers again.
 
     Raises:
         DataError: it is damaged, no result of a run, or of a newer version; the message names the file.
@@ -145,7 +145,7 @@ def _non_finite(value: Any) -> Any:
 
 
 def write_curves(folder: Path, rows: Sequence[Metrics]) -> None:
-    """``curves.csv``: one row an epoch, the contract's columns first, then diagnostics; an unmeasured value is empty.
+    """Write ``curves.csv``: one row an epoch, ``CURVE_COLUMNS`` first, then diagnostics; unmeasured values are empty.
 
     Raises:
         WriteError: the disk is full or read-only; the former file is then still there.
@@ -159,7 +159,7 @@ def write_curves(folder: Path, rows: Sequence[Metrics]) -> None:
 
 
 def read_rows(folder: Path) -> list[Metrics]:
-    """The rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
+    """Read the rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
 
     Raises:
         DataError: the file is damaged.
@@ -174,7 +174,7 @@ def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Metrics]:
 
 
 def read_columns(folder: Path) -> dict[str, list[float | None]]:
-    """The columns of ``curves.csv`` by their names, one number an epoch; None where nothing was measured.
+    """Read the columns of ``curves.csv`` by name, one number an epoch; None where nothing was measured.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -197,7 +197,7 @@ def _numbers(texts: Sequence[str], kind: type[int] | type[float]) -> list[float 
 
 
 def load_curves(folder: Path | str) -> pd.DataFrame:
-    """The curves in a run's folder, also of a run that has not finished.
+    """Read the curves in a run's folder, also of a run that has not finished.
 
     Raises:
         DataError: there are none, or the file is damaged.
@@ -212,7 +212,7 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
 
 
 def model_bytes(result: MemberResult) -> bytes:
-    """The weights as safetensors, with all that is needed to rebuild the network from this file alone."""
+    """Encode the weights as safetensors, with all that is needed to rebuild the network from this file alone."""
     from safetensors.torch import save
 
     inputs, classes = _ends(result.weights.values())
@@ -222,7 +222,7 @@ def model_bytes(result: MemberResult) -> bytes:
 
 
 def load_model(path: Path) -> nn.Sequential:
-    """The plain network in a ``model.safetensors``, in evaluation mode.
+    """Read the plain network in a ``model.safetensors``, in evaluation mode.
 
     Raises:
         DataError: the file is missing, damaged, or does not fit the config in it.
@@ -252,13 +252,13 @@ def load_model(path: Path) -> nn.Sequential:
 
 
 def _ends(weights: Iterable[Any]) -> tuple[int, int]:
-    """Inputs of the first layer and outputs of the last."""
+    """Count the inputs of the first layer and the outputs of the last."""
     matrices = [tensor for tensor in weights if tensor.ndim == 2]
     return matrices[0].shape[1], matrices[-1].shape[0]
 
 
 def load_run(folder: Path | str) -> Run:
-    """A finished run: config, curves, result and network.
+    """Read a finished run: config, curves, result and network.
 
     Raises:
         DataError: the folder holds no finished run, or a damaged or newer one.

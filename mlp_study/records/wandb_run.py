@@ -156,7 +156,7 @@ class WandbThread:
         atexit.register(self.close)  # after W&B's own registration, so it runs before: W&B would wait without end
 
     def _logged_in(self, mode: str) -> bool:
-        """Whether someone is logged in and the server answers: ten seconds at most."""
+        """Ask whether someone is logged in and the server answers: ten seconds at most."""
         import wandb
 
         try:
@@ -236,14 +236,13 @@ class WandbRun:
 
         self._do(add)
 
-    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    def table(self, name: str, columns: list[Any], rows: list[Any]) -> None:
         """Add a table, such as a sweep's of all its runs."""
 
         def add() -> None:
             import wandb
 
-            names: list[Any] = list(columns)
-            self._run.log({name: wandb.Table(columns=names, data=rows, allow_mixed_types=True)})
+            self._run.log({name: wandb.Table(columns=columns, data=rows, allow_mixed_types=True)})
 
         self._do(add)
 
@@ -294,14 +293,14 @@ _thread = WandbThread()
 
 
 def open_run(folder: Path, config: RunConfig, *, held: bool = False) -> WandbRun:
-    """The W&B run of the member whose records go to ``folder``; the same id again if that folder had one already."""
+    """Open the W&B run of the member whose records go to ``folder``; it goes on in the one that it had before."""
     name = f"{config.activation.name} {config.data.scale} {config.optimizer.name} seed {config.seed}"
     about = {**config.to_dict(), "run_id": config.run_id}
     return _started(folder, config, held, name=name, group=config.wandb.group, config=about)
 
 
 def open_sweep(folder: Path, config: RunConfig, name: str, about: dict[str, Any]) -> WandbRun:
-    """The W&B run of a whole sweep, beside those of its members and in their group; the same again on a resume."""
+    """Open the W&B run of a whole sweep, beside those of its members and in their group."""
     group = config.wandb.group or name
     return _started(folder, config, False, name=name, group=group, job_type="sweep", config=about)
 
@@ -320,7 +319,7 @@ def _started(folder: Path, run_config: RunConfig, held: bool, **arguments: Any) 
 
 
 def _id_for(folder: Path) -> str:
-    """The id of the W&B run in this folder, so that a resumed run goes on in it; a new one where there is none.
+    """Find the id of the W&B run in this folder, so that a resumed run goes on in it; make one where there is none.
 
     Not derived from the run id: the same run repeated elsewhere is another trial and must not append to the first.
     """
@@ -331,7 +330,7 @@ def _id_for(folder: Path) -> str:
 
 
 def in_words(error: Exception) -> str:
-    """An error in one line, without anything that looks like this machine's key."""
+    """Put an error in one line, without this machine's key."""
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     secret = os.environ.get("WANDB_API_KEY")
     return text.replace(secret, "***") if secret else text

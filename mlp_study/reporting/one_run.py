@@ -71,7 +71,7 @@ def network_page(folder: Path, data_root: Path | None = None) -> NetworkPage:
 
 def sentences(run: Run) -> list[str]:
     """What ``diagnose run=FOLDER`` says of it; nothing if it recorded no diagnostics."""
-    from mlp_study.diagnosis.history import history_of
+    from mlp_study.doctor.history import history_of
 
     try:
         return list(history_of(run)["sentences"])

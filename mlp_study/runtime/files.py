@@ -1,4 +1,4 @@
-"""Files written whole or not at all, by a temporary name and a rename; and the lock of those who share a folder."""
+"""Write files whole or not at all, by a temporary name and a rename."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class WriteError(StudyError):
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """``path`` with this content (text as UTF-8): whole, or as it was before.
+    """Write this content (text as UTF-8) to ``path``: it is then whole, or as it was before.
 
     Missing folders are made; permissions are what the umask gives any new file. No fsync (it costs 3 ms a file): the
     file survives the end of the process in any way, a power cut may take it.
@@ -54,25 +53,6 @@ def write_file(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(OSError):  # in a read-only folder there is nothing to remove
             temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
-
-
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """The critical section of all processes that name this file; the kernel ends it with its process.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with file:
-        with contextlib.suppress(ImportError, OSError):  # file systems without locks go without
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -116,7 +96,7 @@ def table_cell(value: Any) -> Any:
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, with the folders above it.
+    """Make the folder, with those above it.
 
     Raises:
         WriteError: the disk is full or read-only.
@@ -128,10 +108,10 @@ def make_folder(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
-    """The one line for an operating system's refusal to write ``path``."""
+    """Make the one-line error for an operating system's refusal to write ``path``."""
     return WriteError(f"cannot write {path}: {cause_of(error)}; make room or choose another folder")
 
 
 def cause_of(error: OSError) -> str:
-    """Why the operating system refused, in a few words."""
+    """Say why the operating system refused, in a few words."""
     return _CAUSES.get(error.errno or 0, error.strerror or str(error))

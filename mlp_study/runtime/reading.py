@@ -18,6 +18,8 @@ from mlp_study.errors import DataError
 
 LARGEST = 256 * 2**20  # bytes of a record
 DEEPEST = 64  # levels of lists and mappings in a record
+# A pipe without a writer must not be waited for, a child inherits nothing; not every system has each of them.
+FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _LONG_NUMBER = re.compile(rb"\d{300}")  # beyond what a float holds
 
 
@@ -45,7 +47,7 @@ def opened(path: Path) -> BufferedReader:
         OSError: it is missing or cannot be read.
         ValueError: it is no regular file.
     """
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # a pipe would be waited for
+    file = os.fdopen(os.open(path, os.O_RDONLY | FLAGS), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError("it is no regular file")

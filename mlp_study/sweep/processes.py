@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import Preempted, StudyError
 from mlp_study.runtime import signals
-from mlp_study.runtime.processes import cores, threads_of, visible_gpus
+from mlp_study.runtime.processes import cores, start_resource_tracker, threads_of, visible_gpus
 from mlp_study.sweep import worker
 from mlp_study.sweep.executor import After, Executor, SavePolicy
 from mlp_study.sweep.plan import Population
@@ -95,6 +95,7 @@ class ProcessesExecutor:
 
     def _share_out(self, populations: Sequence[Population], after: After, store: Store) -> None:
         """Keep all workers busy until every population is done."""
+        start_resource_tracker()
         waiting = collections.deque(populations)
         pools = {number: self._pool(number) for number in range(min(self.workers, len(waiting)))}
         training: dict[Future[int], tuple[int, Population]] = {}

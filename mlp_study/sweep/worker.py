@@ -1,14 +1,17 @@
-"""What a worker process of a sweep does. Only the standard library is imported here: the environment comes first."""
+"""What a worker process of a sweep does. Nothing that imports torch is imported here: the environment comes first."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mlp_study.runtime.signals import SIGNALS
 
 if TYPE_CHECKING:
     from mlp_study.sweep.executor import Executor, SavePolicy
@@ -38,6 +41,8 @@ def begin(environment: Mapping[str, str], asked: Any) -> None:
         environment: what it gets besides its parent's.
         asked: see ``Own``.
     """
+    for number in SIGNALS:  # until training listens: the parent passes on what concerns all
+        signal.signal(number, signal.SIG_IGN)
     os.environ.update(environment)
     Own.asked = asked
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()

@@ -127,10 +127,11 @@ class Tally:
 
 def make_base(top: Path) -> Path:
     """One of everything that commands read; returns the folder."""
+    from tests.test_resume import StopsAfter
+
     from mlp_study.errors import Interrupted
     from mlp_study.training import callbacks
     from tests.small_runs import trained
-    from tests.test_resume import StopsAfter
 
     train_with("-m", *RUN, "save=all", "report=false", "activation=relu,tanh", "seed=0,1", f"sweep_dir={top / 'sweep'}")
     own = [*RUN, "trainer.max_epochs=4"]

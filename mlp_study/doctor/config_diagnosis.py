@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
-from mlp_study.diagnosis.cures import Cure, candidates, changed, spelt
+from mlp_study.doctor.config_cures import Cure, candidates, changed, spelt
 from mlp_study.errors import DataError
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model.population import PopulationMLP
@@ -64,7 +64,7 @@ class Diagnosis:
         return f"<Diagnosis: {self.verdict.words}; print it for evidence and cures>"
 
     def __str__(self) -> str:
-        from mlp_study.diagnosis.panel import text_of
+        from mlp_study.doctor.panel import text_of
 
         return text_of(self)
 

@@ -14,8 +14,8 @@ from mlp_study.probes.verdict import LEARNS
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from mlp_study.diagnosis.cures import Cure
-    from mlp_study.diagnosis.diagnosis import Diagnosis
+    from mlp_study.doctor.config_cures import Cure
+    from mlp_study.doctor.config_diagnosis import Diagnosis
 
 COLUMNS = {
     "preactivation_mean": "mean z",
