@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.schema import RunConfig
 from mlp_study.diagnose import main as diagnose
 from mlp_study.errors import StudyError
+from mlp_study.reporting import page
 from mlp_study.runtime.guard import guarded
 from tests.reporting.synthetic_search import write_search
 from tests.small_runs import logging_as_before
@@ -423,6 +424,7 @@ def fuzz(base: Path, work: Path, kind: str, count: int, seed: int = 0) -> Tally:
         count: mutations.
         seed: of the mutations.
     """
+    page.compressed = cache(page.compressed)  # of Plotly, half a second each time
     tally, run = Tally(), next((base / "sweep").glob("*/result.json")).parent.name
     for number in range(count):
         chance, top = random.Random(f"{kind} {seed} {number}"), work / "copy"
