@@ -196,7 +196,7 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
     nameless = [str(o.input_line) for o in groups if not all(isinstance(value, str) for value in _values(o))]
     if "Config group override" in str(error) and nameless:
         return ConfigError(f"{', '.join(nameless)}: a group of the configuration takes the name of a choice")
-    said = [str(part).splitlines()[0].rstrip(".") for part in (error, error.__cause__) if str(part or "")]
+    said = [_first_words(str(part)) for part in (error, error.__cause__) if str(part or "")]
     return ConfigError(": ".join(said).replace(RESOLVING, ""))  # the cause says what the option takes
 
 
@@ -211,6 +211,15 @@ def _unreadable(text: str) -> ConfigError:
         if equals and OverridesParser.create().parse_override(quoted) and not value.startswith(("[", "{", "'", '"')):
             return ConfigError(f'{text!r} is not an override; its value needs quotes: "{quoted}"')
     return ConfigError(f"{text!r} is not an override; it takes key=value, such as activation=relu")
+
+
+def _first_words(said: str) -> str:
+    """The first line of an error; where that only announces the next one, that line and the key too."""
+    first, *lines = map(str.strip, said.splitlines())
+    if not first.endswith(":") or not lines:
+        return first.rstrip(".")
+    keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
+    return " ".join([first, lines[0].rstrip("."), *(f"({key})" for key in keys)])
 
 
 def _values(override: Any) -> Iterator[Any]:

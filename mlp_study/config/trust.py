@@ -233,8 +233,8 @@ def _sweeper_setting(default: Mapping[str, Any], path: str, value: Any) -> bool:
     """Plain values; what Hydra instantiates along with the sweeper has keys that begin with an underscore."""
     if path == "storage":
         return True
-    instantiates = default.get("_recursive_", True) and any(key.startswith("_") for key in path.split("."))
-    return not instantiates and not _interpolates(value) and not (isinstance(value, list) and _nests(value))
+    nested = any(key.startswith("_") for key in path.split(".")) or (isinstance(value, list) and _nests(value))
+    return not (nested and default.get("_recursive_", True)) and not _interpolates(value)
 
 
 def _launcher_setting(default: Mapping[str, Any], path: str, value: Any) -> bool:
