@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -81,6 +82,7 @@ def default_choices() -> dict[str, str]:
     return {group: choice for group, choice in choices if group in GROUPS}
 
 
+LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launcher", "ray": "hydra-ray-launcher"}
 RESOLVING = "ConfigError raised while resolving interpolation: "  # OmegaConf's words before ours
 SWEEP = "add -m before the overrides, or quote one value"  # to who gives several values to a command that can sweep
 
@@ -170,13 +172,19 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            return ConfigError(f"{text!r} is not an override; it takes key=value, such as activation=relu")
+            return _unreadable(text)
     choices: dict[str, list[str]] = {}
     for override in parsed:
         if override.key_or_group in GROUPS:
             choices[override.key_or_group] = list(map(str, _values(override)))
     for override in parsed:
         key = override.key_or_group
+        if (
+            key == "hydra/launcher"
+            and "Could not find" in str(error)
+            and (package := LAUNCHERS.get(str(override.value()).partition("_")[0]))
+        ):
+            return ConfigError(f"{override.input_line} is not installed; pip install {package} brings it")
         if key.split(".")[0] == "hydra" or "/" in key:
             continue
         found = _unknown_choice(override, str(error)) or _unknown_key(key, choices)
@@ -190,6 +198,19 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
         return ConfigError(f"{', '.join(nameless)}: a group of the configuration takes the name of a choice")
     said = [_first_words(str(part)) for part in (error, error.__cause__) if str(part or "")]
     return ConfigError(": ".join(said).replace(RESOLVING, ""))  # the cause says what the option takes
+
+
+def _unreadable(text: str) -> ConfigError:
+    """The error for what is no override in Hydra's grammar: most often its value needs quotes."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = text.partition("=")
+    quoted = f"{key}='{value}'"
+    with contextlib.suppress(HydraException):
+        if equals and OverridesParser.create().parse_override(quoted) and not value.startswith(("[", "{", "'", '"')):
+            return ConfigError(f'{text!r} is not an override; its value needs quotes: "{quoted}"')
+    return ConfigError(f"{text!r} is not an override; it takes key=value, such as activation=relu")
 
 
 def _first_words(said: str) -> str:
@@ -250,4 +271,6 @@ def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | No
             if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
                 return option_not_of(section, name, option)
         return None
-    return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *YAML_GROUPS]))
+    chosen = {group: (choices.get(group) or [default])[0] for group, default in default_choices().items()}
+    options = [f"{g}.{o}" for g, c in chosen.items() if (n := _entry_name(g, c)) for o in options_of(GROUPS[g][n])]
+    return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *options, *YAML_GROUPS]))
