@@ -69,7 +69,7 @@ def page_data(study: Analysis, page: Path) -> dict[str, Any]:
         },
         "told_first": study.telling,
         "curves": curves(study),
-        "times": {str(t): found for t in TARGETS if any((found := times(study, t))["reached"])},
+        "times": {str(t): taken for t in TARGETS if any((taken := times(study, t))["reached"])},
         "importance": {
             name: [[list(share.factors), short(share.part)] for share in found] for name, found in study.shares.items()
         },
