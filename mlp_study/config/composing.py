@@ -259,6 +259,6 @@ def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | No
             if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
                 return option_not_of(section, name, option)
         return None
-    chosen = {group: (choices.get(group) or [default])[0] for group, default in default_choices().items()}
-    options = [f"{g}.{o}" for g, c in chosen.items() if (n := _entry_name(g, c)) for o in options_of(GROUPS[g][n])]
+    first = {group: (choices.get(group) or [default])[0] for group, default in default_choices().items()}
+    options = [f"{g}.{o}" for g, c in first.items() if (n := _entry_name(g, c)) for o in options_of(GROUPS[g][n])]
     return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *options, *YAML_GROUPS]))
