@@ -152,7 +152,8 @@ def _of_many(study: Analysis, told: Answer, data: Mapping[str, Any]) -> Iterator
         yield "overview", "Overview", section("overview")
     if study.failing() and not study.study.search:
         yield "fixes", "Fix it", fixes(study)
-    yield "answer", "The answer in full", f'<p class="answer">{escape(" ".join(told.sentences))}</p>'
+    sentences = "".join(f'<p class="answer">{escape(sentence)}</p>' for sentence in told.sentences)
+    yield "answer", "The answer in full", sentences
     if data["curves"]["parts"]:
         yield "curves", "Learning curves", section("ticks") + curves(study)
     if data["times"] and study.factors:

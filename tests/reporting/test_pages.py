@@ -213,10 +213,10 @@ def test_page_and_png_draw_the_same_axes_and_bands(browser: Browser, tmp_path: P
         left_out += 14 - len(png)
         assert png
     assert left_out
-    assert "differ" not in browser.text("#map caption")
+    assert "averaged" not in browser.text("#map caption")
     browser.choose("#map-rows", "data.scale")
     browser.choose("#map-columns", "")
-    assert browser.text("#map caption").endswith("over n runs, which differ in activation")
+    assert "mean over n runs, averaged over activation" in browser.text("#map caption")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
