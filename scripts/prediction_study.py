@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlp_study.config.composing import shipped
+from mlp_study.config.shipped import shipped
 from prediction_report import fit, lines_of, report
 
 # Each part's learning rates are the space's times a number, so that none meets another's; its seeds lie apart, too.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.plugin_settings import store_plugin_configs
 from mlp_study.config.schema import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
+from mlp_study.config.shipped import group_folder, shipped
 from mlp_study.config.trust import guarded_configs
 from mlp_study.errors import ConfigError, no_such_option, unknown
 
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
 
 YAML_GROUPS = ("experiment", "sweeps", "trainer")  # the config groups that are files only; the others are tables, too
-
-
-def shipped(name: str) -> Path:
-    """The folder ``conf`` or ``sweeps``: inside the package in a wheel, beside it in a clone."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / name
-    return inside if inside.is_dir() else package.parent / name
 
 
 @lru_cache(maxsize=1)
@@ -65,11 +58,6 @@ def choices_of(group: str) -> list[str]:
 def yaml_choices(group: str) -> list[str]:
     """The names of a group of YAML files, such as ``experiment``."""
     return sorted(file.stem for file in group_folder(group).glob("*.yaml"))
-
-
-def group_folder(group: str) -> Path:
-    """Where a config group's YAML files lie: ``sweeps/`` stands beside ``conf/``, every other group in it."""
-    return shipped("sweeps") if group == "sweeps" else shipped("conf") / group
 
 
 @lru_cache(maxsize=1)
@@ -271,6 +259,6 @@ def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | No
             if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
                 return option_not_of(section, name, option)
         return None
-    chosen = {group: (choices.get(group) or [default])[0] for group, default in default_choices().items()}
-    options = [f"{g}.{o}" for g, c in chosen.items() if (n := _entry_name(g, c)) for o in options_of(GROUPS[g][n])]
+    first = {group: (choices.get(group) or [default])[0] for group, default in default_choices().items()}
+    options = [f"{g}.{o}" for g, c in first.items() if (n := _entry_name(g, c)) for o in options_of(GROUPS[g][n])]
     return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *options, *YAML_GROUPS]))

@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.config.composing import group_folder, yaml_choices
+from mlp_study.config.composing import yaml_choices
 from mlp_study.config.schema import GROUPS, TABLES, described_settings
+from mlp_study.config.shipped import group_folder
 from mlp_study.errors import no_such_option
 
 if TYPE_CHECKING:

@@ -178,7 +178,7 @@ def _shipped(load: Callable[..., Any]) -> dict[str, Any]:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from mlp_study.config.composing import shipped
+    from mlp_study.config.shipped import shipped
 
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     plain: Any = OmegaConf.to_container(load(loader, "config", [], RunMode.RUN), resolve=False)

@@ -256,7 +256,7 @@ def _weights(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"watch takes an optimizer of torch.optim, not {type(optimizer).__name__}")
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    ours = {name: p for name, p in named.items() if id(p) in held}
+    ours: dict[str, Tensor] = {name: p for name, p in named.items() if id(p) in held}
     if not ours:
         raise ConfigError("the optimizer holds none of this model's parameters: it is another model's")
     return {name: p for name, p in ours.items() if p.ndim > 1} or ours

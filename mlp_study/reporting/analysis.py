@@ -239,7 +239,7 @@ def kaplan_meier(ends: np.ndarray, reached: np.ndarray) -> tuple[float, float, f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # at the last time the formula of the interval has no value
         interval = found.confidence_interval(method="log-log")
-    times = [*found.quantiles.tolist(), math.inf]
+    times: list[float] = [*found.quantiles.tolist(), math.inf]
 
     def first_below(survival: np.ndarray) -> float:
         return float(times[next((i for i, value in enumerate(survival.tolist()) if not value > 0.5), len(times) - 1)])

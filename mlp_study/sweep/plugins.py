@@ -14,7 +14,7 @@ from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand, read_axes
 from mlp_study.sweep.plan import composed
 from mlp_study.sweep.store import sweep_folder, write_multirun
-from mlp_study.sweep.tasks import is_training
+from mlp_study.sweep.tasks import is_grid, is_training
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -178,8 +178,3 @@ def _cluster(slurm: Any, master: DictConfig) -> SlurmConfig:
             "hydra/launcher=submitit_slurm"
         )
     return settings
-
-
-def is_grid(master: DictConfig) -> bool:
-    """Whether the project's own sweeper made the jobs: then they are all there are, and not one batch of many."""
-    return str(master.hydra.sweeper._target_).endswith(".PopulationSweeper")
