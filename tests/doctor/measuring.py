@@ -41,7 +41,7 @@ class Case:
     encode: str = "class"
     """How the target is handed over: class | onehot | column (float [N, 1]) | flat (float [N]) | given (as is)."""
     reads: str = "argmax"
-    """How the author reads an answer off the output: argmax | zero (output > 0) | half (output > 0.5) | sign | value."""
+    """How an answer is read off the output: argmax | zero (output > 0) | half (output > 0.5) | sign | value."""
     keys: frozenset[str] = frozenset()
     """Causes of which one must be named where the training fails."""
     best: float | str = 0.95
