@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from tests.doctor import cases_data, cases_network, cases_recipe, forum
+from tests.doctor import cases_data, cases_modules, cases_network, cases_recipe, forum
 from tests.doctor.measuring import GOOD, Case, explained, judged, truth
 
-CASES: dict[str, Case] = {c.id: c for c in cases_network.CASES + cases_data.CASES + cases_recipe.CASES + forum.CASES}
+MODULES = (cases_network, cases_data, cases_recipe, cases_modules, forum)
+CASES: dict[str, Case] = {c.id: c for module in MODULES for c in module.CASES}
 FILE = Path(__file__).with_name("truths.json")
 
 

@@ -177,7 +177,10 @@ def skill(case: Case, said: Any, y: Tensor) -> float:
             reached = statistics.fmean(right[y == c].float().mean().item() for c in y.unique().tolist())
             base = 1 / len(y.unique())
         else:
-            reached, base = right.float().mean().item(), torch.bincount(y - y.min()).max().item() / len(y)
+            reached, base = (
+                right.float().mean().item(),
+                torch.bincount((y - y.min()).flatten()).max().item() / y.numel(),
+            )
     return max(0.0, (reached - base) / (1 - base)) if base < 1 else 0.0
 
 
