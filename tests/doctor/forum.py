@@ -166,7 +166,7 @@ ASKED: list[Case] = [
          500, batch="full", encode="given", reads="value",
          source="github jcjohnson/pytorch-examples 30"),
     case("forum/relu_output_needs_negatives", friedman, lambda: mlp(10, 32, 1, tail=[nn.ReLU()]), MSE, adam(0.01), 20,
-         best=0.85, keys="output_activation target_scale",
+         best="pairs/mse_regression", keys="output_activation target_scale",
          source="github jcjohnson/pytorch-examples 30", **REAL),
     case("forum/breast_bce_stuck_069", breast, lambda: mlp(30, 64, 32, 1, act=nn.Sigmoid, tail=[nn.Sigmoid()]), BCE,
          sgd(0.001), 20, encode="column", reads="half",
