@@ -143,7 +143,7 @@ ASKED: list[Case] = [
          25, best=0.85, keys="lr target_scale activation layers init",
          source="github keras-team/keras 13891", **REAL),
     case("forum/relu_on_regression", lambda: t.scaled_target(t.plane(), 1.0), lambda: mlp(6, 16, 1, tail=[nn.ReLU()]),
-         MSE, sgd(0.05), 25, keys="output_activation target_scale",
+         MSE, sgd(0.05), 25, best="target_scale/plane_unit", keys="output_activation target_scale",
          source="github ProteomicsML/ProteomicsML 203", **REAL),
     case("forum/lr_tenth_each_step", t.digits, lambda: mlp(64, 64, 10), CE, lambda m: TenthEachStep(m.parameters(),
          lr=0.1), 10, keys="lr optimizer epochs",

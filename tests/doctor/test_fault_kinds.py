@@ -51,7 +51,7 @@ def test_the_verdict_the_cause_and_the_fix_are_right(id, request):
 def test_every_case_has_a_truth_and_every_kind_both_sides():
     assert set(KNOWN) == set(CASES)
     by_kind: dict[str, set[str]] = {}
-    for id, case in CASES.items():
+    for case in CASES.values():
         by_kind.setdefault(case.kind, set()).add(judged(case, KNOWN)[0])
     assert all({"trains", "fails"} <= said for kind, said in by_kind.items() if kind not in ("bad_data", "labels"))
 
