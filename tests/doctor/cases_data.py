@@ -214,7 +214,8 @@ IMPOSSIBLE: list[Case] = [
          adam(0.01), 10, keys="scale labels", repairable=False, refused=True),
     case("bad_data/zero_inputs", lambda: (torch.zeros(300, 5), t.moons(300)[1]), lambda: mlp(5, 16, 2), CE,
          adam(0.01), 10, keys="scale labels", repairable=False, refused=True, held=True),
-    case("bad_data/plus_minus_one_bce", lambda: (breast()[0], breast()[1] * 2 - 1), lambda: mlp(30, 16, 1, tail=[nn.Sigmoid()]), BCE,
+    case("bad_data/plus_minus_one_bce", lambda: (breast()[0], breast()[1] * 2 - 1), lambda: mlp(30, 16, 1,
+         tail=[nn.Sigmoid()]), BCE,
          sgd(0.1), 15, encode="column", reads="sign",
          keys="labels loss", refused=True),
 ]  # fmt: skip
