@@ -1,7 +1,6 @@
 """Say why a network fails, before it is trained: python -m mlp_study.diagnose activation=relu data.scale=none.
 
-In Python, for a network of your own: ``mlp_study.diagnose(model, x, y, lr=0.01)``. This module can be called, so that
-the name means the same whether or not the command's module has been imported before.
+In Python, for a training of your own, ``mlp_study.diagnose`` is a function: see its help.
 """
 
 from __future__ import annotations
@@ -9,23 +8,21 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import guarded, help_text
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.help import help_text
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
+from mlp_study.runtime.guard import guarded
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from mlp_study.diagnosis.diagnosis import Diagnosis
+    from mlp_study.doctor.config_diagnosis import Diagnosis
 
 PURPOSE = """Say before training whether a network will learn, why not, and what would cure it.
 
@@ -85,8 +82,11 @@ def _figure_path(config: RunConfig, arguments: list[str]) -> Path | None:
 def _diagnose(config: RunConfig, as_json: bool, figure: Path | None, *, cures: bool) -> None:
     from rich.console import Console
 
-    from mlp_study.diagnosis.diagnosis import diagnose_config
-    from mlp_study.diagnosis.panel import as_dict, print_panel
+    from mlp_study.runtime.startup import import_lightning
+
+    import_lightning()
+    from mlp_study.doctor.config_diagnosis import diagnose_config
+    from mlp_study.doctor.panel import as_dict, print_panel
     from mlp_study.records.run_folder import json_text
 
     with _progress(config, cures) if not as_json else contextlib.nullcontext():
@@ -112,7 +112,7 @@ def _progress(config: RunConfig, cures: bool) -> contextlib.AbstractContextManag
 
 
 def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:
-    from mlp_study.diagnosis.diagnosis import preactivations
+    from mlp_study.doctor.config_diagnosis import preactivations
     from mlp_study.figures.preactivations import preactivation_histograms
     from mlp_study.figures.style import save
 
@@ -131,7 +131,7 @@ def _draw(config: RunConfig, found: Diagnosis, path: Path) -> Path:
 def _diagnose_run(folder: Path, as_json: bool) -> None:
     from rich.console import Console
 
-    from mlp_study.diagnosis.history import history_of, print_history
+    from mlp_study.doctor.history import history_of, print_history
     from mlp_study.records.run_folder import json_text, load_run
 
     found = history_of(load_run(folder))
@@ -139,19 +139,6 @@ def _diagnose_run(folder: Path, as_json: bool) -> None:
         sys.stdout.write(json_text(found))
     else:
         print_history(found, Console())
-
-
-class _Callable(ModuleType):
-    """A module that can be called."""
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, lr: float | None = None, **options: Any) -> Diagnosis:
-        """See mlp_study.diagnosis.network.diagnose_network."""
-        from mlp_study.diagnosis.network import diagnose_network
-
-        return diagnose_network(model, x, y, lr, **options)
-
-
-sys.modules[__name__].__class__ = _Callable
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -15,9 +17,27 @@ def spelt_out(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
 
 
+_LOGIN = re.compile(r"(?<=://)([^\s:/@]*):(\S*)@")  # to the last @: a password may hold one
+_NAMED = re.compile(r"(?i)\b(\w*(?:password|passwd|pwd|secret|token|api_?key)=)[^&\s'\"]+")
+_SECRETS = re.compile(r"(?i)password|passwd|secret|token|api_?key")  # in the names of environment variables
+
+
+def masked(text: str) -> str:
+    """``text`` without the passwords of its URLs and without the environment's secrets.
+
+    >>> masked("storage=postgresql://me:s@cret@host/db?sslmode=require")
+    'storage=postgresql://me:***@host/db?sslmode=require'
+    """
+    text = _NAMED.sub(r"\1***", _LOGIN.sub(r"\1:***@", text))
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _SECRETS.search(name):
+            text = text.replace(value, "***")
+    return text
+
+
 def one_line(text: str) -> str:
-    """The same, on one line without gaps."""
-    return spelt_out(" ".join(text.split()))
+    """The same, on one line without gaps and without secrets."""
+    return spelt_out(" ".join(masked(text).split()))
 
 
 class StudyError(Exception):

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import guarded
 from mlp_study.errors import ConfigError, no_such_option
+from mlp_study.runtime.guard import guarded
 
 HELP = """Write one self-contained report.html about runs, with figures (PNG, SVG) and tables (CSV) beside it.
 

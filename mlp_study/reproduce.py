@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 if __name__ == "__main__":  # before the imports that take time
     signals.listen()
 
-from mlp_study.cli import fail, guarded
 from mlp_study.errors import Interrupted
+from mlp_study.runtime.guard import fail, guarded
 
 PURPOSE = "Train the five sources' networks over many seeds, and say which of their claims hold, and why."
 HELP = f"""{PURPOSE}
@@ -35,15 +35,18 @@ Examples:
 def main(arguments: Sequence[str]) -> None:
     """The command, from its arguments."""
     if {"--help", "-h"} & set(arguments):
-        from mlp_study.compose import yaml_choices
+        from mlp_study.config.composing import yaml_choices
 
         print(HELP.format(sources=", ".join(["all", *yaml_choices("experiment")])))
         return
+    from mlp_study.reporting.make import report_at_end
     from mlp_study.reproduction.command import reproduce, request_of
+    from mlp_study.runtime.startup import import_lightning
 
     request = request_of(arguments)
+    import_lightning()
     try:
-        reproduce(request)
+        reproduce(request, report_at_end)
     except (Interrupted, KeyboardInterrupt) as stop:
         answer = signals.answer_of(stop)
         fail(f"{answer}; the same command goes on from {request.folder}", answer.code)

@@ -31,10 +31,10 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mlp_study.config.composing import shipped
 from prediction_report import fit, lines_of, report
 
 # Each part's learning rates are the space's times a number, so that none meets another's; its seeds lie apart, too.
@@ -56,7 +56,7 @@ def space() -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """The sweep's fixed settings, and each swept key's values."""
     import yaml
 
-    text = (resources.files("mlp_study.conf") / "sweeps" / "prediction.yaml").read_text(encoding="utf-8")
+    text = (shipped("sweeps") / "prediction.yaml").read_text(encoding="utf-8")
     fixed = yaml.safe_load(text)
     params = fixed.pop("hydra")["sweeper"]["params"]
     axes = {key: yaml.safe_load(f"[{values}]") for key, values in params.items()}
@@ -80,7 +80,7 @@ def drawn(half: str, data: str, count: int) -> list[dict[str, Any]]:
 
 def config_of(cell: dict[str, Any]) -> Any:
     """The run's config."""
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
     fixed, _ = space()
     values: dict[str, Any] = {section: dict(options) for section, options in fixed.items()}
@@ -97,7 +97,7 @@ def config_of(cell: dict[str, Any]) -> Any:
 
 def populations(runs: Sequence[Run]) -> Iterator[tuple[list[dict[str, Any]], list[Any]]]:
     """The runs in groups that train together, in the order in which a population holds them."""
-    from mlp_study.training.population import lockstep_order, shape_key
+    from mlp_study.training.lockstep import lockstep_order, shape_key
 
     groups: dict[Any, list[Run]] = defaultdict(list)
     for cell, config in runs:

@@ -1,4 +1,4 @@
-"""Write the generated parts of README.md and docs/speed.md (factors, results under docs/), and the figure of the bench.
+"""Write the generated parts of README.md, docs/speed.md and docs/study.md, and the figure of the bench.
 
 Usage: python scripts/readme_tables.py [--check | FOLDER ...]
 
@@ -17,10 +17,11 @@ from typing import Any
 
 from bench import markdown
 from bench_figure import digest, draw, drawn_from
-from mlp_study.config import GROUPS
+from mlp_study.config.schema import GROUPS
 from mlp_study.factors.normalizers import NORMALIZERS
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "study.md")
 TITLES = {
     "activation": "hidden activation",
     "init": "initial weights",
@@ -81,8 +82,7 @@ def claims() -> str:
         for place, (first, cases) in enumerate(found):
             shown = f"`{name}`" if place == 0 else ""
             lines.append(f"| {shown} | {first[0]} | {first[1]} | {'; '.join(cases)} | {first[7]} |")
-    more = "[Intervals, and the signs of failure behind each number](docs/reproduction.md)."
-    return "\n".join([text.partition("**")[0].strip(), "", *lines, "", more])
+    return "\n".join([text.partition("**")[0].strip(), "", *lines])
 
 
 def measured(name: str = "bench.json") -> dict[str, Any]:
@@ -127,7 +127,7 @@ def main() -> int:
     for folder in sys.argv[1:]:
         if folder != "--check":
             take_claims(Path(folder))
-    before = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "speed.md")}
+    before = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
     after = {path: written(text) for path, text in before.items()}
     figure = ROOT / "docs" / "figures" / "bench.png"
     redraw = drawn_from(figure) != digest(measured())

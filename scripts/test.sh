@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check of this project, with its own set-up on a fresh machine: ruff, mypy, then all tests.
+# Every check of this project, with its own set-up on a fresh machine: ruff, mypy, the docs, then all tests.
 # Arguments go to pytest: bash scripts/test.sh -m "not slow"
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -43,6 +43,7 @@ setup_debian
 check ruff check .
 check ruff format --check .
 check mypy
+check mkdocs build --quiet --strict --site-dir build/site
 if [ ${#failed[@]} -gt 0 ]; then
     printf "failed before the tests: %s\n" "${failed[@]}"
 fi

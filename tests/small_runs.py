@@ -13,10 +13,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from mlp_study.config import GROUPS, RunConfig
-from mlp_study.data.blocks import Feed
+from mlp_study.config.schema import GROUPS, RunConfig
 from mlp_study.data.images import ImageSet
 from mlp_study.factors.losses import LOSSES
+from mlp_study.training.feed import Feed
 from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 
@@ -66,7 +66,7 @@ def mean_loss(name: str, **options: Any) -> Callable[[Tensor, Tensor], Tensor]:
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on populations are laid out and fed as on a GPU, though their arithmetic is this CPU's."""
-    monkeypatch.setattr("mlp_study.training.population.on_gpu", lambda config: True)
+    monkeypatch.setattr("mlp_study.training.lockstep.on_gpu", lambda config: True)
     monkeypatch.setattr(Feed, "_on_cpu", property(lambda feed: False))
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mlp_study.backprop import Backprop
-from mlp_study.config import Choice
-from mlp_study.diagnosis.layers import layers_of
-from mlp_study.diagnosis.network import UserMLP
+from mlp_study.config.schema import Choice
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.factors.factored import multiplied_out
+from mlp_study.factors.lazy_gradient import multiplied_out
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.table import Option
-from mlp_study.model import PopulationMLP
+from mlp_study.model.backprop import Backprop
+from mlp_study.model.population import PopulationMLP
 from tests.small_runs import config
 
 F64 = torch.float64
@@ -69,27 +67,6 @@ def test_so_they_are_with_dropout_and_with_several_losses():
     configs = [config("model.widths=[6,5,4]", f"loss={name}", f"model.dropout={0.1 * k}", f"seed={k}")
                for k, name in enumerate(names)]  # fmt: skip
     same(PopulationMLP(configs, 7, 3, [2, 2]).double(), 2, keys_K=torch.arange(4) * 12345)
-
-
-def test_a_users_layer_without_biases_gets_none():
-    model = nn.Sequential(nn.Linear(7, 6, bias=False), nn.ReLU(), nn.Linear(6, 5), nn.LayerNorm(5), nn.Tanh(),
-                          nn.Linear(5, 3, bias=False))  # fmt: skip
-    configs = [config("model.widths=[6,5]", "model.norm=layer", f"seed={k}") for k in range(2)]
-    mlp = UserMLP(configs, [2], layers_of(model, torch.zeros(2, 7))).double()
-    assert [mlp.has_bias(layer) for layer in range(3)] == [False, True, False]
-    same(mlp, 1)
-
-
-def test_members_chosen_from_a_users_network_stay_that_network():
-    model = nn.Sequential(nn.Linear(7, 6), nn.Tanh(), nn.Linear(6, 5, bias=False), nn.GELU(), nn.Linear(5, 3))
-    configs = [config("model.widths=[6,5]", f"seed={k}") for k in range(3)]
-    mlp = UserMLP(configs, [3], layers_of(model, torch.zeros(2, 7)))
-    mlp.weights[0].data[1] *= 2
-    x = torch.randn(1, B, 7)
-    chosen = mlp.select([1], [1])
-    assert isinstance(chosen, UserMLP)
-    torch.testing.assert_close(chosen(x), mlp(x)[1:2])
-    torch.testing.assert_close(mlp(x)[0], model(x[0]).T)
 
 
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if ACTIVATIONS[name].slope])

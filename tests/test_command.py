@@ -17,13 +17,14 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import mlp_study
-from mlp_study.cli import resumed, run_hydra
-from mlp_study.config import GROUPS, TABLES, RunConfig, described_settings
-from mlp_study.data.blocks import Feed
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.overrides import resumed
+from mlp_study.config.schema import GROUPS, TABLES, RunConfig, described_settings
 from mlp_study.data.images import load
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records.run_folder import load_curves
 from mlp_study.train import PURPOSE, _finished, run, run_one
+from mlp_study.training.feed import Feed
 from tests.records.runs import read_wandb
 from tests.small_runs import config, logging_as_before
 
@@ -391,7 +392,7 @@ def test_resuming_a_run_of_ones_own_configs_takes_their_folder_and_the_line_says
     def stop(*_: Any, **__: Any) -> None:
         raise Interrupted("stopped")
 
-    monkeypatch.setattr("mlp_study.records.recorded.train_recorded", stop)
+    monkeypatch.setattr("mlp_study.training.trainer.PopulationTrainer.fit", stop)
     typed = ("+experiment=mine", "wandb.mode=disabled", "save=none", f"hydra.run.dir={folder}")
     search_path, other = f"hydra.searchpath=[file://{tmp_path}]", f"hydra.searchpath=[file://{tmp_path}/experiment]"
     for flags, shown in (

@@ -11,9 +11,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlp_study import config as config_module
-from mlp_study.compose import compose, experiment, sweeper_of, with_variant, yaml_choices
-from mlp_study.config import GROUPS, SECTIONS, RunConfig, described_settings, indifferent_settings
+from mlp_study.config import schema as config_module
+from mlp_study.config.composing import (
+    compose,
+    experiment,
+    group_folder,
+    shipped,
+    sweeper_of,
+    with_variant,
+    yaml_choices,
+)
+from mlp_study.config.schema import GROUPS, SECTIONS, RunConfig, described_settings, indifferent_settings
 from mlp_study.errors import ConfigError, StudyError
 from mlp_study.factors.table import Option
 from tests.small_runs import config
@@ -261,7 +269,7 @@ def test_beside_an_experiment_of_ones_own_an_unknown_key_is_named_and_not_the_ex
 def test_every_sweep_file_composes_and_asks_a_question(name: str) -> None:
     sweep = f"+sweeps={name}"
     RunConfig.from_dict(compose([sweep, *sweeper_of([sweep])]))
-    text = (config_module.Path(config_module.__file__).parent / "conf" / "sweeps" / f"{name}.yaml").read_text()
+    text = (shipped("sweeps") / f"{name}.yaml").read_text()
     questions = [line for line in text.splitlines()[:4] if line.startswith("#") and "?" in line]
     assert questions, "its first line is the question"
 
@@ -283,3 +291,24 @@ def test_the_sources_recipes_are_what_sources_md_says() -> None:
     assert (fashion.model.widths, fashion.trainer.max_epochs, fashion.data.scale) == ([128, 64], 10, "unit")
     sixteen = first["sixteen_units"]
     assert (sixteen.model.widths, sixteen.data.batch_size, sixteen.trainer.max_epochs) == ([16], 1000, 10)
+
+
+PRESETS = [(group, name) for group in (*GROUPS, "trainer") for name in yaml_choices(group)]
+
+
+@pytest.mark.parametrize(("group", "name"), PRESETS)
+def test_every_preset_composes_and_says_what_it_is(group: str, name: str) -> None:
+    RunConfig.from_dict(compose([f"{group}={name}"]))
+    first = (group_folder(group) / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# "), "its first line is what --help prints"
+
+
+def test_a_presets_numbers_are_its_own_and_its_other_options_can_be_set() -> None:
+    found = RunConfig.from_dict(compose(["optimizer=adam_keras", "optimizer.weight_decay=0.5"])).optimizer
+    assert (found.name, found.options["eps"], found.options["weight_decay"]) == ("adam", 1e-7, 0.5)
+    plain = RunConfig.from_dict(compose(["optimizer=adam"]))
+    assert RunConfig.from_dict(compose(["optimizer=adam_keras"])).run_id == plain.run_id, "the same numbers, one run"
+    with pytest.raises(ConfigError, match=r"optimizer.bta1: no such option with optimizer=adam; did you mean"):
+        compose(["optimizer=adam_keras", "optimizer.bta1=1"])
+    with pytest.raises(ConfigError, match=r"optimizer='adam_kera' is unknown; did you mean 'adam_keras'"):
+        compose(["optimizer=adam_kera"])

@@ -15,13 +15,13 @@ import pytest
 from rich.console import Console
 
 from mlp_study import diagnose as command
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
-from mlp_study.diagnosis.cures import Cure, changed
-from mlp_study.diagnosis.diagnosis import Diagnosis, diagnose_config
-from mlp_study.diagnosis.history import history_of
-from mlp_study.diagnosis.panel import print_panel
+from mlp_study.doctor.config_cures import Cure, changed
+from mlp_study.doctor.config_diagnosis import Diagnosis, diagnose_config
+from mlp_study.doctor.history import history_of
+from mlp_study.doctor.panel import print_panel
 from mlp_study.errors import StudyError
 from mlp_study.probes.verdict import Glimpse, Verdict
 from mlp_study.records.recorder import Recorder

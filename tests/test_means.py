@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mlp_study.means import grouped, half_width, half_widths, mean_deviation, t_quantile
+from mlp_study.runtime.statistics import grouped, half_width, half_widths, mean_deviation, t_quantile
 
 VALUES = st.lists(st.floats(-1e9, 1e9, allow_subnormal=False), min_size=2, max_size=12)
 

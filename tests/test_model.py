@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.initializers import INITIALIZERS
-from mlp_study.model import PopulationMLP, build_sequential
-from mlp_study.randomness import derived_seed, from_image, generator, hashed_uniform
+from mlp_study.model.population import PopulationMLP, build_sequential
+from mlp_study.runtime.randomness import derived_seed, from_image, generator, hashed_uniform
 from tests.small_runs import config
 
 INPUTS, CLASSES = 6, 3

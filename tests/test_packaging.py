@@ -38,9 +38,9 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 def wheel(tmp_path_factory):
     """A wheel built from a copy of the sources, so that nothing is written beside them."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("mlp_study", "hydra_plugins"):
+    for name in ("mlp_study", "hydra_plugins", "conf", "sweeps"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source, cwd=source)
     [built] = out.glob("*.whl")
@@ -78,14 +78,43 @@ def test_every_module_config_and_type_marker_travels(wheel):
 
     with ZipFile(wheel) as archive:
         packed = ours(archive.namelist())
-    here = [path for package in ("mlp_study", "hydra_plugins") for path in (ROOT / package).rglob("*")]
-    assert packed == ours(path.relative_to(ROOT).as_posix() for path in here)
+
+    def files(folder):
+        return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*")}
+
+    inside = {f"mlp_study/{name}" for folder in ("conf", "sweeps") for name in files(folder)}
+    assert packed == ours(files("mlp_study") | files("hydra_plugins") | inside)
 
 
 def test_help_names_the_factors(python, tmp_path):
     shown = run(python, "-m", "mlp_study.train", "--help", cwd=tmp_path)
     assert all(factor in shown for factor in ("activation", "optimizer", "data.scale", "relu", "sigmoid"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_a_preset_and_a_sweep_are_found(python, tmp_path):
+    plan = ["trainer=debug", "dry_run=true"]
+    for asked in (["+experiment=raw_relu", "data=digits"], ["optimizer=adam_keras"], ["+sweeps=activation_by_scale"]):
+        assert "Sweep of" in run(python, "-m", "mlp_study.train", *asked, *plan, cwd=tmp_path)
+
+
+def test_the_command_beside_the_modules(python, tmp_path):
+    command = python.with_name("mlp-study")
+    assert "diagnose" in run(command, cwd=tmp_path)
+    run(command, "train", "trainer=debug", "wandb.mode=disabled", "hydra.run.dir=here", cwd=tmp_path)
+    assert (tmp_path / "here" / "result.json").is_file()
+
+
+def test_an_unpacked_zip_works_from_another_folder(tmp_path):
+    """No git, no symbolic links, no installation: the sources alone, on the path."""
+    for name in ("mlp_study", "hydra_plugins", "conf", "sweeps"):
+        shutil.copytree(ROOT / name, tmp_path / "zip" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "zip" / "sweeps" / "mine.yaml").write_text(
+        "# @package _global_\n# Mine?\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2,3'}}}\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    command = (sys.executable, "-m", "mlp_study.train", "+sweeps=mine", "dry_run=true")
+    assert "Sweep of 3 runs" in run(*command, cwd=tmp_path / "elsewhere", PYTHONPATH=str(tmp_path / "zip"))
 
 
 def test_a_run_in_an_empty_folder(python, tmp_path):

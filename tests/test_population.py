@@ -8,18 +8,18 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Feed
-from mlp_study.data.module import PopulationData
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.normalizers import NORMALIZERS
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.factors.schedules import SCHEDULES
-from mlp_study.training import population
+from mlp_study.training import lockstep
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.feed import Feed
+from mlp_study.training.lockstep import lockstep_data, lockstep_order, rules_first_fits, shape_key
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.population import assembled, lockstep_order, shape_key
-from mlp_study.training.results import Listener, MemberResult, Row
+from mlp_study.training.results import Listener, MemberResult, Metrics
 from tests.small_runs import as_on_a_gpu, column, config, numbers, tiny_images, trained
 
 
@@ -56,8 +56,8 @@ def test_of_a_grid_in_one_population_few_runs_of_equal_choices_are_left():
     grid = itertools.product(("relu", "sigmoid", "tanh"), ("sgd", "momentum", "adam"), range(4))
     module = module_of(*(config(f"activation={a}", f"optimizer={o}", f"seed={seed}") for a, o, seed in grid))
     assert module.feed.per_stream == [9] * 4  # members that share their minibatches stay together
-    assert len(module.updates.slices) == 4 * 2 + 1  # three a stream, of which neighbouring streams share one
-    assert len(module.mlp.slices) == 4 * 6 + 1
+    assert len(module.updates.groups) == 4 * 2 + 1  # three a stream, of which neighbouring streams share one
+    assert len(module.mlp.activation_groups) == 4 * 6 + 1
 
 
 NORMALIZED = (("batch", False), ("layer", False), ("batch", True))
@@ -148,8 +148,8 @@ def test_on_a_gpu_equal_rules_stand_together_and_each_member_has_its_images(monk
     as_on_a_gpu(monkeypatch)
     grid = itertools.product(("relu", "tanh"), ("sgd", "adam"), ("unit", "robust"), range(3))
     configs = [config(f"activation={a}", f"optimizer={o}", f"data.scale={s}", f"seed={k}") for a, o, s, k in grid]
-    module, _ = assembled(configs, tiny_images())
-    assert (len(module.updates.slices), len(module.mlp.slices)) == (2, 3)
+    module = PopulationModule(lockstep_data(configs, tiny_images()))
+    assert (len(module.updates.groups), len(module.mlp.activation_groups)) == (2, 3)
     assert module.mlp.fed is None, "none share their images"
     module.feed.to("cpu")
     block = next(iter(module.feed.train_blocks(1)))
@@ -160,29 +160,17 @@ def test_on_a_gpu_equal_rules_stand_together_and_each_member_has_its_images(monk
         assert torch.equal(together[k], own.inputs(next(iter(own.train_blocks(1))))[0, : together.shape[1]])
         assert torch.equal(labels[k], own.targets(next(iter(own.train_blocks(1))))[0, : together.shape[1]])
     one_rule = [config(f"data.scale={s}", f"optimizer.lr={lr}") for s in ("unit", "none") for lr in (0.1, 0.2)]
-    assert assembled(one_rule, tiny_images())[0].feed.per_stream == [2, 2], "here sharing costs no call"
+    assert lockstep_data(one_rule, tiny_images()).feed.per_stream == [2, 2], "here sharing costs no call"
 
 
 def test_on_a_gpu_a_minibatch_too_large_for_a_copy_each_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     as_on_a_gpu(monkeypatch)
-    monkeypatch.setattr(population, "STEP_BYTES", 8 * 32 * 36 * 4 - 1)
+    monkeypatch.setattr(lockstep, "STEP_BYTES", 8 * 32 * 36 * 4 - 1)
     members = [config(f"activation={a}", f"seed={k}") for a in ("relu", "tanh") for k in range(4)]
-    assert assembled(members, tiny_images())[0].feed.per_stream == [2] * 4
-    assert not assembled(members[:-1], tiny_images())[0].feed.shares
-    monkeypatch.setattr(population, "STEP_BYTES", 207 * 36 * 4)
-    assert population.rules_first_fits([config("data.batch_size=full")], tiny_images()), "a full batch is the split"
-
-
-def test_one_stream_alone_is_what_it_is_among_others() -> None:
-    configs = [config(f"seed={s}", f"data.scale={scale}") for scale in ("unit", "robust", "whiten") for s in (0, 1)]
-    feed = module_of(*configs).feed
-    [whole] = feed.evaluation_blocks("train", 8)
-    for stream in range(len(feed.keys)):
-        own = feed.alone(stream)
-        [block] = own.evaluation_blocks("train", 8)
-        assert torch.equal(own.inputs(block), feed.inputs(whole)[stream : stream + 1])
-        member = feed.stream_of.index(stream)
-        assert torch.equal(own.targets(block), feed.targets(whole)[member : member + 1])
+    assert lockstep_data(members, tiny_images()).feed.per_stream == [2] * 4
+    assert not lockstep_data(members[:-1], tiny_images()).feed.shares
+    monkeypatch.setattr(lockstep, "STEP_BYTES", 207 * 36 * 4)
+    assert rules_first_fits([config("data.batch_size=full")], tiny_images()), "a full batch is the split"
 
 
 def test_full_batches_of_fixed_images_are_one_stream_for_all_seeds() -> None:
@@ -219,18 +207,18 @@ class Heard(Listener):
     """Everything that a listener hears."""
 
     def __init__(self) -> None:
-        self.steps: dict[int, list[Row]] = {}
-        self.epochs: dict[int, list[Row]] = {}
+        self.steps: dict[int, list[Metrics]] = {}
+        self.epochs: dict[int, list[Metrics]] = {}
         self.results: dict[int, MemberResult] = {}
         self.configs: Sequence[RunConfig] = ()
 
     def started(self, configs: Sequence[RunConfig]) -> None:
         self.configs = configs
 
-    def steps_logged(self, k: int, rows: list[Row]) -> None:
+    def steps_logged(self, k: int, rows: list[Metrics]) -> None:
         self.steps.setdefault(k, []).extend(rows)
 
-    def epoch_ended(self, k: int, row: Row) -> None:
+    def epoch_ended(self, k: int, row: Metrics) -> None:
         self.epochs.setdefault(k, []).append(row)
 
     def finished(self, k: int, result: MemberResult) -> None:

@@ -7,16 +7,17 @@ from itertools import product
 import pytest
 import torch
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
-from mlp_study.data.module import PopulationData
 from mlp_study.factors.diagnostics import DIAGNOSTICS
 from mlp_study.probes.verdict import FARTHEST, features
 from mlp_study.training import probing
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.lockstep import lockstep_data, lockstep_order
 from mlp_study.training.lookahead import far_enough, look_ahead, milestones, watch
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.population import assembled, lockstep_order, train_population
+from mlp_study.training.population import train_population
 from mlp_study.training.probing import measure_ends
 from mlp_study.training.results import Listener
 
@@ -41,7 +42,7 @@ def test_the_final_dead_units_are_those_of_the_exported_network():
     config = run("data.scale=none", "optimizer.lr=0.003")
     [result] = train_population([config])
     images = load("digits")
-    from mlp_study.data.blocks import Feed
+    from mlp_study.training.feed import Feed
 
     feed = Feed([config], images)
     x_NI = feed.transforms[0](images.train_images_NI[feed.train_index(feed.keys[0])])
@@ -70,9 +71,9 @@ def test_looking_changes_nothing():
 def module_of(*members):
     """An untrained population of these members' overrides, its feed in place."""
     configs = [run("data.validation=test", *more) for more in members]
-    module, order = assembled(configs, load("digits"))
+    module = PopulationModule(lockstep_data(configs, load("digits")))
     module.on_train_start()
-    return module, order
+    return module, module.data.order
 
 
 @pytest.mark.parametrize("norm", ["none", *(pytest.param(n, marks=pytest.mark.slow) for n in ("batch", "layer"))])
@@ -128,32 +129,10 @@ def test_adaptive_optimizers_are_judged_by_what_they_have_gathered():
             expected = {"adam": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}[name]
             gathered = state[expected] / (1 - 0.999**5) if name == "adam" else state[expected]
             torch.testing.assert_close(square[place], gathered, rtol=1e-4, atol=1e-6)
-    module.set_aside(names.index("adam"), "early_stopped")
+    module.end_member(names.index("adam"), "early_stopped")
     kept = probing._kept_squares(module, module.whole())
     assert bool(kept[0][names.index("adam")].isnan().all())
     torch.testing.assert_close(kept[0][names.index("adagrad")], squares[0][names.index("adagrad")])
-
-
-def test_networks_alike_are_looked_at_once(monkeypatch):
-    """Two seeds' networks on two scales, each twice with two learning rates: until one of them has moved."""
-    seen = []
-    unit_probes = probing.unit_probes
-
-    def counted(mlp, chunks, names):
-        chunks = list(chunks)
-        seen.append((mlp.K, sum(x_GBI.shape[0] * x_GBI.shape[1] for x_GBI, _ in chunks)))
-        return unit_probes(mlp, chunks, names)
-
-    monkeypatch.setattr(probing, "unit_probes", counted)
-    choices = list(product((0, 1), ("none", "unit"), (0.01, 0.02)))
-    module, _ = module_of(*([f"seed={s}", f"data.scale={scale}", f"optimizer.lr={lr}"] for s, scale, lr in choices))
-    measure_ends(module, module.mlp, module.feed)
-    assert seen == [(2, 300), (2, 300)], "a scale's images once for two seeds' networks"
-    seen.clear()
-    with torch.no_grad():
-        module.mlp.weights[0][0, 0, 0] += 1
-    measure_ends(module, module.mlp, module.feed)
-    assert sorted(seen) == [(2, 300), (3, 300)]
 
 
 def test_members_get_what_they_asked_for_and_epochs_between_are_left_out():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.training.population import train_population
 from mlp_study.training.results import MemberResult
 

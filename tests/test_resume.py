@@ -12,10 +12,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import DataError, Interrupted, Preempted
 from mlp_study.training import callbacks
-from mlp_study.training.results import Listener, MemberResult, Row
+from mlp_study.training.results import Listener, MemberResult, Metrics
 from tests.small_runs import config, numbers, trained
 
 
@@ -25,7 +25,7 @@ class StopsAfter(Listener):
     def __init__(self, epoch: int, number: signal.Signals = signal.SIGINT) -> None:
         self.epoch, self.number = epoch, number
 
-    def epoch_ended(self, k: int, row: Row) -> None:
+    def epoch_ended(self, k: int, row: Metrics) -> None:
         if row["epoch"] == self.epoch:
             self.epoch = -1
             os.kill(os.getpid(), self.number)
@@ -97,7 +97,7 @@ class StopsAtStep(Listener):
     def __init__(self, step: int, number: signal.Signals) -> None:
         self.step, self.number = step, number
 
-    def steps_logged(self, k: int, rows: list[Row]) -> None:
+    def steps_logged(self, k: int, rows: list[Metrics]) -> None:
         if k == 0 and any(row["step"] == self.step for row in rows):
             os.kill(os.getpid(), self.number)
 
@@ -110,7 +110,7 @@ def test_a_signal_within_an_epoch_loses_no_step(
     step: int, number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven steps an epoch, a block each; one member diverges on the way, one stops after the third epoch."""
-    monkeypatch.setattr("mlp_study.data.blocks.BLOCK_STEPS", 1)
+    monkeypatch.setattr("mlp_study.training.feed.BLOCK_STEPS", 1)
     watched = (*RICH, "trainer.log_every_n_steps=1", "probes.every=2")
     configs = [
         config(*watched, "seed=1"),

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mlp_study import devices
-from mlp_study.config import RunConfig
-from mlp_study.data.module import PopulationData
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
+from mlp_study.training import devices
+from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lookahead import look_ahead
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import train_population
@@ -191,6 +191,16 @@ def test_batch_normalization_of_a_batch_in_pieces_is_refused(monkeypatch: pytest
         trained(config("data.batch_size=full", "model.norm=batch"))
 
 
+@pytest.mark.parametrize("size", [1, 103])  # of 207 images: minibatches of one, and a last one of one
+def test_batch_normalization_of_one_image_is_refused_as_torch_refuses_it(size: int) -> None:
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        torch.nn.BatchNorm1d(3)(torch.zeros(1, 3))
+    with pytest.raises(ConfigError, match=f"model.norm=batch with data.batch_size={size} leaves 1 image to the last"):
+        trained(config(f"data.batch_size={size}", "model.norm=batch"))
+    assert trained(config("data.batch_size=104", "model.norm=batch", "trainer.max_epochs=1"))
+    assert trained(config(f"data.batch_size={size}", "model.norm=layer", "trainer.max_epochs=1"))
+
+
 def test_full_batch_descent_is_gradient_descent() -> None:
     c = config("data.batch_size=full", "optimizer.lr=0.5", "activation=tanh")
     network, losses = train_plainly(c, lambda p: torch.optim.SGD(p, lr=0.5))
@@ -306,7 +316,7 @@ def test_bf16_trains_with_the_newest_weights_in_every_step(monkeypatch: pytest.M
     """Autocast may keep converted weights: within a block of many updates they must not be last step's."""
     c = config("trainer.precision=bf16", "optimizer.lr=0.1", "model.widths=[32,32]")
     [whole] = trained(c)
-    monkeypatch.setattr("mlp_study.data.blocks.BLOCK_STEPS", 1)
+    monkeypatch.setattr("mlp_study.training.feed.BLOCK_STEPS", 1)
     [single] = trained(c)
     assert numbers(whole)["weights"] == numbers(single)["weights"]
     [exact] = trained(config("optimizer.lr=0.1", "model.widths=[32,32]"))
@@ -320,7 +330,7 @@ def test_blocks_of_any_length_train_alike(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     whole = trained(*configs)
     for steps in (1, 4):
-        monkeypatch.setattr("mlp_study.data.blocks.BLOCK_STEPS", steps)
+        monkeypatch.setattr("mlp_study.training.feed.BLOCK_STEPS", steps)
         for member, expected in zip(trained(*configs), whole, strict=True):
             assert numbers(member)["weights"] == numbers(expected)["weights"]
             assert column(member, "train/loss") == pytest.approx(column(expected, "train/loss"), rel=1e-6)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
-from mlp_study.conf import store_plugin_configs
+from mlp_study.config.plugin_settings import store_plugin_configs
+from mlp_study.config.trust import composing_first, environment_url
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -31,13 +32,15 @@ class PopulationSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        ours = isinstance(launcher, PopulationLauncher)
+        self.launcher = launcher if ours else composing_first(launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every combination; raises StudyError at the end if runs failed (Hydra's interface)."""
-        from mlp_study.sweep.sweep import sweep
+        from mlp_study.sweep.plugins import sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -50,7 +53,7 @@ class OptunaSweeper(Sweeper):
     """Searches by Optuna instead of enumerating: ``hydra/sweeper=optuna``.
 
     Args:
-        settings: as ``mlp_study.conf.search.OptunaConfig`` lists them.
+        settings: as ``mlp_study.config.optuna_settings.OptunaConfig`` lists them.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -61,20 +64,23 @@ class OptunaSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        ours = isinstance(launcher, PopulationLauncher)
+        self.launcher = launcher if ours else composing_first(launcher, hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials that the study still lacks (Hydra's interface); see ``Search`` for what it raises."""
         from omegaconf import OmegaConf
 
-        from mlp_study.search.search import Search
+        from mlp_study.search.sweeper import Search
 
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
         node: Any = OmegaConf.to_container(self.config.hydra.sweeper, resolve=True)
+        node["storage"] = environment_url(node["storage"])
         work = (self.config, self.hydra_context, self.launcher, self.task_function)
         return Search(node, arguments, *work).run()
 
@@ -83,7 +89,7 @@ class PopulationLauncher(Launcher):
     """Trains all jobs of a batch as populations; what is no training of this project runs job by job.
 
     Args:
-        executor, workers, slurm: as ``mlp_study.conf.LauncherConfig`` has them.
+        executor, workers, slurm: as ``mlp_study.config.plugin_settings.LauncherConfig`` has them.
     """
 
     def __init__(self, executor: str, workers: int | None, slurm: Any) -> None:
@@ -95,7 +101,7 @@ class PopulationLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the batch; one JobReturn a job, in order (Hydra's interface)."""
-        from mlp_study.sweep.sweep import launch
+        from mlp_study.sweep.plugins import launch
 
         return launch(
             job_overrides,

@@ -104,7 +104,7 @@ def _complete(folder: Path, archives: list[Archive]) -> None:
     from mlp_study.data.downloads import download
 
     try:
-        download(folder, list(faults))
+        download(folder, [(a.name, a.md5, a.urls) for a in faults])
     except OSError as error:
         names = {fault: ", ".join(a.name for a in faults if faults[a] == fault) for fault in faults.values()}
         found = "; ".join(f"{fault}: {named}" for fault, named in names.items())

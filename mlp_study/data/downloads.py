@@ -15,45 +15,44 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from mlp_study.data.archives import Archive
+File = tuple[str, str, Sequence[str]]  # its name, MD5 sum and addresses
 
 PATIENCE = 8.0  # seconds for a mirror to answer, and for the next bytes of a download
 
 
-def download(folder: Path, archives: Sequence[Archive]) -> None:
-    """Fetch archives into ``folder``, each checked under another name, then renamed: other processes see whole files.
+def download(folder: Path, files: Sequence[File]) -> None:
+    """Fetch files into ``folder``, each checked under another name, then renamed: other processes see whole files.
 
     Raises:
         OSError: the folder is read-only or full, no mirror answers, or what the mirrors send is damaged.
     """
     _require_writable(folder)
-    urls = [url for archive in archives for url in archive.urls]
+    urls = [url for *_, addresses in files for url in addresses]
     answering = _answering({urlsplit(url).netloc: url for url in urls})
     if not answering:
         raise OSError(f"no answer from {' or '.join(dict.fromkeys(urlsplit(url).netloc for url in urls))}")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch, _quiet(), _impatient():
-        for archive in archives:
-            _fetch(archive, [url for url in archive.urls if urlsplit(url).netloc in answering], Path(scratch))
-            Path(scratch, archive.name).replace(folder / archive.name)
+        for name, md5, addresses in files:
+            _fetch(name, md5, [url for url in addresses if urlsplit(url).netloc in answering], Path(scratch))
+            Path(scratch, name).replace(folder / name)
 
 
-def _fetch(archive: Archive, urls: Sequence[str], folder: Path) -> None:
-    """Download one archive from the first mirror that sends it whole; torchvision's downloader checks its MD5 sum."""
+def _fetch(name: str, md5: str, urls: Sequence[str], folder: Path) -> None:
+    """Download one file from the first mirror that sends it whole; torchvision's downloader checks its MD5 sum."""
     download_url = importlib.import_module("torchvision.datasets.utils").download_url
     failures = []
     for url in urls:
         try:
-            download_url(url, folder, archive.name, archive.md5)
+            download_url(url, folder, name, md5)
         except (OSError, RuntimeError, HTTPException) as error:
             failures.append(f"{url}: {error}")
         else:
             return
-    raise OSError("; ".join(failures) or f"no mirror that has {archive.name} answers")
+    raise OSError("; ".join(failures) or f"no mirror that has {name} answers")
 
 
 def _require_writable(folder: Path) -> None:

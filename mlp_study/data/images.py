@@ -13,7 +13,7 @@ from mlp_study.data.digits import read_digits
 from mlp_study.data.idx import images_of, labels_of, parse, read_bytes
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.table import Option, Table, lazy_module
-from mlp_study.randomness import generator
+from mlp_study.runtime.randomness import generator
 
 if TYPE_CHECKING:
     import torch

@@ -344,7 +344,7 @@ ACTIVATIONS: Table[Activation] = Table(
 )
 
 
-def register(
+def register_activation(
     name: str,
     function: Callable[..., Tensor],
     *,
@@ -360,7 +360,7 @@ def register(
 
     From Python only: a YAML file names choices, it can't run code. Call it before the config is read::
 
-        activations.register("custom", lambda z: torch.sin(z), formula="sin(z)")
+        mlp_study.register_activation("custom", lambda z: torch.sin(z), formula="sin(z)")
 
     Args:
         name: the new choice, such as ``"custom"``.

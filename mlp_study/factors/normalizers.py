@@ -9,7 +9,7 @@ import abc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING
 
 from mlp_study.errors import DataError
 from mlp_study.factors.table import Table, lazy_module
@@ -25,50 +25,34 @@ EXACT_ROWS = 256  # 256 * 255**2 < 2**24: sums of that many products of two byte
 RIDGE = 0.01  # of the mean variance of a pixel: directions with less variance than that are mostly rounding noise
 
 
-class Transform(Protocol):
+class Transform(abc.ABC):
     """A fitted normalizer: frozen, the same for training, validation and test images."""
-
-    @property
-    def invertible(self) -> bool:
-        """Whether ``inverse`` exists."""
-
-    def __call__(self, x_NI: Tensor) -> Tensor:
-        """Pixels [..., I], bytes or floats in 0..255, as the network sees them: float32 [..., I], a new tensor."""
-
-    def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
-        """Like ``__call__``, but into ``out_NI`` and in its dtype: no fresh memory, and few passes."""
-
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """The pixels in 0..255 [..., I] that this transform maps to ``x_NI``; raises ValueError where there is none."""
-
-    def with_gain(self, gain: float) -> Transform:
-        """The same transform followed by a multiplication by ``gain``, a finite number other than 0."""
-
-    def to(self, device: torch.device | str) -> Transform:
-        """The same transform on a device."""
-
-
-class _Written(abc.ABC):
-    """A transform that is defined by its ``write``."""
 
     @abc.abstractmethod
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
-        """See Transform."""
+        """Scale pixels [..., I], bytes or floats in 0..255, into ``out_NI`` and in its dtype: no fresh memory."""
 
     def __call__(self, x_NI: Tensor) -> Tensor:
-        """See Transform."""
+        """Return pixels as the network sees them: float32, a new tensor."""
         out_NI = torch.empty(x_NI.shape, dtype=torch.float32, device=x_NI.device)
         self.write(x_NI, out_NI)
         return out_NI
 
+    @abc.abstractmethod
+    def with_gain(self, gain: float) -> Transform:
+        """Return the same transform followed by a multiplication by ``gain``, a finite number other than 0."""
+
+    @abc.abstractmethod
+    def to(self, device: torch.device | str) -> Transform:
+        """Return the same transform on a device."""
+
 
 @dataclass(frozen=True, eq=False)
-class AffineTransform(_Written):
+class AffineTransform(Transform):
     """``(x - shift) * scale``, each one number or one per pixel, float32 [I]; see also ``side_by_side``."""
 
     shift: float | Tensor = 0.0
     scale: float | Tensor = 1.0
-    invertible: ClassVar[bool] = True
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
         """See Transform."""
@@ -77,10 +61,6 @@ class AffineTransform(_Written):
             out_NI.sub_(self.shift)
         if not (isinstance(self.scale, float) and self.scale == 1):
             out_NI.mul_(self.scale)
-
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """See Transform."""
-        return x_NI / self.scale + self.shift
 
     def with_gain(self, gain: float) -> AffineTransform:
         """See Transform."""
@@ -113,48 +93,36 @@ def side_by_side(transforms: Sequence[Transform], dtype: torch.dtype) -> AffineT
 
 
 @dataclass(frozen=True, eq=False)
-class LinearTransform(_Written):
-    """``(x - shift_I) @ matrix_II``, with ``back_II`` the matrix's inverse; all float32."""
+class LinearTransform(Transform):
+    """``(x - shift_I) @ matrix_II``, both float32."""
 
     shift_I: Tensor
     matrix_II: Tensor
-    back_II: Tensor
-    invertible: ClassVar[bool] = True
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
         """See Transform."""
         out_NI.copy_(torch.sub(x_NI, self.shift_I).to(torch.float32) @ self.matrix_II)
 
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """See Transform."""
-        return x_NI @ self.back_II + self.shift_I
-
     def with_gain(self, gain: float) -> LinearTransform:
         """See Transform."""
-        return replace(self, matrix_II=self.matrix_II * gain, back_II=self.back_II / gain)
+        return replace(self, matrix_II=self.matrix_II * gain)
 
     def to(self, device: torch.device | str) -> LinearTransform:
         """See Transform."""
-        return LinearTransform(self.shift_I.to(device), self.matrix_II.to(device), self.back_II.to(device))
+        return LinearTransform(self.shift_I.to(device), self.matrix_II.to(device))
 
 
 @dataclass(frozen=True, eq=False)
-class UnitNormTransform(_Written):
+class UnitNormTransform(Transform):
     """``gain * x / |x|`` for each image, and zeros for an all-zero image. It forgets each image's brightness."""
 
     gain: float = 1.0
-    invertible: ClassVar[bool] = False
 
     def write(self, x_NI: Tensor, out_NI: Tensor) -> None:
         """See Transform."""
         out_NI.copy_(x_NI)
         norm_N1: Tensor = torch.linalg.vector_norm(out_NI, dim=-1, keepdim=True)
         out_NI.mul_(torch.where(norm_N1 > 0, self.gain / norm_N1, 0.0))
-
-    def inverse(self, x_NI: Tensor) -> Tensor:
-        """Raise ValueError: many images share one direction."""
-        del x_NI
-        raise ValueError("unit_norm has no inverse: it forgets each image's norm")
 
     def with_gain(self, gain: float) -> UnitNormTransform:
         """See Transform."""
@@ -277,13 +245,12 @@ def _principal_axes(images_NI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _whiten_pca(images_NI: Tensor) -> Transform:
     mean_I, axes_II, deviation_I = _principal_axes(images_NI)
-    return LinearTransform(mean_I.float(), (axes_II / deviation_I).float(), (axes_II * deviation_I).t().float())
+    return LinearTransform(mean_I.float(), (axes_II / deviation_I).float())
 
 
 def _whiten(images_NI: Tensor) -> Transform:
     mean_I, axes_II, deviation_I = _principal_axes(images_NI)
-    forward_II, back_II = (axes_II / deviation_I) @ axes_II.t(), (axes_II * deviation_I) @ axes_II.t()
-    return LinearTransform(mean_I.float(), forward_II.float(), back_II.float())
+    return LinearTransform(mean_I.float(), ((axes_II / deviation_I) @ axes_II.t()).float())
 
 
 LECUN = "LeCun, Bottou, Orr, Müller 1998, Efficient BackProp, section 4.3"

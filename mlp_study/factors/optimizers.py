@@ -1,8 +1,8 @@
 """Update rules with per-member hyperparameters. One entry per choice.
 
 torch.optim refuses a learning rate per member, so the rules are written out here and tested against torch.optim. An
-update works in place on a slice of m members: p and g are [m, O, I] weights or [m, O, 1] biases, each hyperparameter
-in h is a float (all members of the slice agree) or a tensor [m, 1, 1]. Nothing reduces over the member axis: a member
+update works in place on a group of m members: p and g are [m, O, I] weights or [m, O, 1] biases, each hyperparameter
+in h is a float (all members of the group agree) or a tensor [m, 1, 1]. Nothing reduces over the member axis: a member
 at infinity leaves its neighbours alone. The gradient is overwritten, as scratch memory: updating a hundred networks is
 bound by memory traffic, not by arithmetic.
 
@@ -49,7 +49,7 @@ class Optimizer:
         threshold: ``threshold(h)``, h in floats: the sharpness (largest eigenvalue of the Hessian, preconditioned where
             the rule preconditions) beyond which the rule diverges on a quadratic; None where no such rule is known.
         needs_matrices: whether weights must have at least two rows and two columns.
-        adds_up: whether ``update`` does no more with g than add it to something: it then takes a FactoredGradient, too.
+        adds_up: whether ``update`` does no more with g than add it to something: it then takes a LazyGradient, too.
     """
 
     update: Rule

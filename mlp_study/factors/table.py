@@ -71,7 +71,7 @@ class Option:
 
     ``range`` is an interval such as ``(0, inf)`` or ``[0, 1)`` for numbers; ``choices`` lists the names a string takes.
     The default's type is the option's type; ``optional`` also admits None. ``per_member`` options reach a factor's
-    functions as a float or as a tensor over members; the others (switches in code) must be equal within a slice of
+    functions as a float or as a tensor over members; the others (switches in code) must be equal within a group of
     members.
     """
 

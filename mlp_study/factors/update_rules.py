@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out, split
+from mlp_study.factors.lazy_gradient import Gradient, LazyGradient, multiplied_out, split
 from mlp_study.factors.table import Number, is_plain, lazy_module
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _add_scaled(p: Tensor, x: Tensor, scale: Number) -> None:
 
 def _subtract_scaled(p: Tensor, x: Gradient, scale: Number) -> None:
     """Do p -= scale x in one pass."""
-    if isinstance(x, FactoredGradient):
+    if isinstance(x, LazyGradient):
         x.add_to(p, -scale) if is_plain(scale) else x.scaled(scale).add_to(p, -1.0)
     elif is_plain(scale):
         p.sub_(x, alpha=scale)
@@ -79,7 +79,7 @@ def sgd(p: Tensor, g: Gradient, state: State, step: int, h: Hyper) -> None:
 
 def _accumulate(velocity: Tensor, g: Gradient, momentum: Number) -> None:
     """Do velocity = momentum velocity + g in one pass."""
-    if isinstance(g, FactoredGradient):
+    if isinstance(g, LazyGradient):
         g.add_to(velocity, beta=momentum)
     elif is_plain(momentum):
         torch.add(g, velocity, alpha=momentum, out=velocity)
@@ -151,7 +151,7 @@ def _adam_fused(tensors: list[Tensor], step: int, numbers: list[Number]) -> None
         )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=1)  # every parameter of every slice asks for the same one
+@functools.lru_cache(maxsize=1)  # every parameter of every group asks for the same one
 def _as_tensor(step: int) -> Tensor:
     return torch.tensor(float(step))
 

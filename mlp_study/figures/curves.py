@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.figures.style import COLOURS, LINE, MARKERS, Sheet, entries_across, plain
-from mlp_study.means import grouped, half_widths
+from mlp_study.runtime.statistics import grouped, half_widths
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.records.atomic import write_file
+from mlp_study.runtime.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

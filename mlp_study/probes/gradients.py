@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
     from mlp_study.probes.units import Chunks, Values
 
 

@@ -12,7 +12,7 @@ from mlp_study.factors.activations import Activation
 from mlp_study.probes.units import Chunks, Values, rules
 
 if TYPE_CHECKING:
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
 
 PATHS, POINTS = 16, 512  # straight paths between images, and points on each
 SAME_SLOPE = 1e-6

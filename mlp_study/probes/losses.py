@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
     from mlp_study.probes.units import Chunks, Values
 
 NO_GRADIENT = 1e-3

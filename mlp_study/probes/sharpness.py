@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.randomness import generator
-from mlp_study.slices import slices_of
+from mlp_study.model.member_groups import member_groups
+from mlp_study.runtime.randomness import generator
 
 if TYPE_CHECKING:
-    from mlp_study.config import Choice
-    from mlp_study.model import PopulationMLP
+    from mlp_study.config.schema import Choice
+    from mlp_study.model.population import PopulationMLP
     from mlp_study.probes.units import Chunks, Values
 
 ITERATIONS = 30
@@ -159,7 +159,7 @@ def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | Non
     if not any(is_preconditioned(c.optimizer.name) for c in mlp.configs):
         return None
     scale_KP = torch.ones_like(_flat(square))
-    for s in slices_of([c.optimizer for c in mlp.configs], OPTIMIZERS):
+    for s in member_groups([c.optimizer for c in mlp.configs], OPTIMIZERS):
         if is_preconditioned(s.name):
             eps = torch.as_tensor(s.options.get("eps", 0.0)).view(-1, 1).to(scale_KP)
             scale_KP[s.members] = (_flat([v[s.members] for v in square]).sqrt() + eps).rsqrt()

@@ -1,6 +1,6 @@
 """What single hidden units do on the data: dead, dormant, always on, saturated, and hyperplanes that miss the data.
 
-Pure functions of a population and chunks of data. Shape letters: K members, m of a slice, O units, B images of a chunk.
+Pure functions of a population and chunks of data. Shape letters: K members, m of a group, O units, B images of a chunk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlp_study.factors.activations import Activation
 from mlp_study.factors.diagnostics import DIAGNOSTICS, DORMANT, diagnostic_of
 
 if TYPE_CHECKING:
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
 
 Chunks = Iterable[tuple[Tensor, Tensor]]  # (scaled images x_GBI, labels y_KB)
 Values = dict[str, Tensor]  # one number a member [K], on the CPU, float64; NaN where it does not apply
@@ -102,8 +102,8 @@ class LayerCount:
 
 
 def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
-    """For each slice of members: who they are, their activation in this hidden layer, and its options there."""
-    return [(s.members, s.entry, mlp.activation_options(s, layer)) for s in mlp.slices_in(layer)]
+    """For each group of members: who they are, their activation in this hidden layer, and its options there."""
+    return [(g.members, g.entry, mlp.activation_options(g, layer)) for g in mlp.groups_in(layer)]
 
 
 @torch.no_grad()

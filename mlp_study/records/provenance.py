@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -40,8 +41,9 @@ def commit_of(root: Path) -> str | None:
     # The safe.directory setting: the clone may belong to another user (a container's mounted folder).
     command = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
     describe = [*command, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(describe, capture_output=True, text=True, timeout=2, check=True)
+        done = subprocess.run(describe, env=environment, capture_output=True, text=True, timeout=2, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -1,38 +1,41 @@
-"""The listener that records: curves while members train, each finished member's folder, its W&B run, its figures."""
+"""Record a population while it trains: curves, each finished member's folder, its W&B run, its figures."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mlp_study.errors import StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.records.run_folder import read_rows, write_curves, write_run
-from mlp_study.training.results import Listener, MemberResult, Row
+from mlp_study.training.results import Listener, MemberResult, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
 
 CURVES_EVERY = 1.0  # seconds between two writings of unfinished curves: what a SIGKILL may take
 CURVES_SHARE = 20  # and at least this many times what writing them took: 5 % of the time at most
 LIVE_WANDB = 256  # in larger populations W&B hears of a member when it ends, so that few runs are open at once
-FIGURES_WAIT = 120.0
 
 
 class Draw(Protocol):
-    """Draws a finished member's figures into its folder: a future of each PNG's path by its name."""
+    """Draws a finished member's figures into its folder and returns the PNGs by name."""
 
     def __call__(
-        self, folder: Path, title: str, curves: Sequence[Row], weight_OI: Tensor | None, predictions_N: Tensor | None
-    ) -> Future[dict[str, Path]]:
+        self,
+        folder: Path,
+        title: str,
+        curves: Sequence[Metrics],
+        weight_OI: Tensor | None,
+        predictions_N: Tensor | None,
+    ) -> dict[str, Path]:
         """``weight_OI`` is the first layer's, ``predictions_N`` the predicted class of each test image."""
 
 
@@ -40,13 +43,13 @@ class Recorder(Listener):
     """Writes what happens to each member into its own folder; used as ``with Recorder(folders) as recorder:``.
 
     Leaving the block, also by an exception or Ctrl-C, writes the curves so far of members that have not finished, ends
-    their W&B runs, and waits until figures and W&B runs are complete.
+    their W&B runs, and waits until W&B has them.
 
     Args:
         folders: one a member.
         overrides: what the user typed for each member.
         draw: makes the figures; None for none.
-        patient: whether leaving the block waits for figures and W&B; a sweep waits once, at its end.
+        patient: whether leaving the block waits for W&B; a sweep waits once, at its end.
     """
 
     def __init__(
@@ -60,12 +63,11 @@ class Recorder(Listener):
         self.folders = list(folders)
         self.overrides = overrides or [()] * len(self.folders)
         self.draw, self.patient = draw, patient
-        self.wandb: list[tracking.TrackedRun] = []
-        self._rows: list[list[Row]] = []
+        self.wandb: list[wandb_run.WandbRun] = []
+        self._rows: list[list[Metrics]] = []
         self._unfinished: set[int] = set()
         self._unwritten: set[int] = set()
         self._next_writing = 0.0
-        self._figures: list[Future[dict[str, Path]]] = []
         self._warned = False
 
     def started(self, configs: Sequence[RunConfig]) -> None:
@@ -73,16 +75,16 @@ class Recorder(Listener):
         assert len(configs) == len(self.folders), "one folder a member"
         held = len(configs) > LIVE_WANDB
         if not self.wandb:  # else they start again, without a damaged checkpoint: the W&B runs are open
-            self.wandb = [tracking.open_run(f, c, held=held) for f, c in zip(self.folders, configs, strict=True)]
+            self.wandb = [wandb_run.open_run(f, c, held=held) for f, c in zip(self.folders, configs, strict=True)]
         self._rows = [read_rows(folder) for folder in self.folders]
         self._unfinished = set(range(len(configs)))
         self._next_writing = time.monotonic() + CURVES_EVERY
 
-    def steps_logged(self, k: int, rows: list[Row]) -> None:
+    def steps_logged(self, k: int, rows: list[Metrics]) -> None:
         """Losses within an epoch go to W&B only."""
         self.wandb[k].log(rows)
 
-    def epoch_ended(self, k: int, row: Row) -> None:
+    def epoch_ended(self, k: int, row: Metrics) -> None:
         """A row for W&B, and for ``curves.csv`` within a second."""
         self.wandb[k].log([row])
         self._rows[k] = [*(old for old in self._rows[k] if old["epoch"] < row["epoch"]), row]
@@ -91,7 +93,7 @@ class Recorder(Listener):
             self._write_curves()
 
     def finished(self, k: int, result: MemberResult) -> None:
-        """The member's folder is complete when this returns, but for its figures.
+        """Complete the member's folder: its records, then its figures; no figure is worth a result.
 
         Raises:
             WriteError: the disk is full or read-only.
@@ -99,27 +101,32 @@ class Recorder(Listener):
         run = self.wandb[k]
         known = {row["epoch"] for row in self._rows[k]}
         run.log([row for row in result.curves if row["epoch"] not in known])
-        drawn = self._drawn(k, result)
         save = result.config.save not in ("none", "best")  # the best of a sweep is known when others have finished
         self._unwritten.discard(k)
         write_run(self.folders[k], result, overrides=self.overrides[k], wandb_id=run.id, save_model=save)
         run.summary(summary_of(result))
         self._unfinished.discard(k)
-        if drawn is None:
-            run.finish(1 if result.outcome == "failed" else 0)
-        else:
-            drawn.add_done_callback(lambda done: self._finish_with_figures(k, result.outcome, done))
-            self._figures.append(drawn)
+        if (draw := self.draw_of(k)) is not None and result.curves:
+            weight_OI = next((tensor for tensor in result.weights.values() if tensor.ndim == 2), None)
+            title = title_of(result.config)
+            try:
+                run.images(draw(self.folders[k], title, result.curves, weight_OI, result.predictions))
+            except Exception as error:
+                self._warn(f"figures: {error}")
+        run.finish(1 if result.outcome == "failed" else 0)
+
+    def draw_of(self, k: int) -> Draw | None:
+        """What draws member k's figures; None for none."""
+        return self.draw
 
     def close(self) -> None:
-        """Write the curves of members that have not finished, and wait for figures and W&B."""
+        """Write the curves of members that have not finished, and wait for W&B."""
         self._write_curves()
         for k in self._unfinished:
             self.wandb[k].finish(exit_code=255)
         self._unfinished.clear()
         if self.patient:
-            wait(self._figures, timeout=FIGURES_WAIT)
-            tracking.wait()
+            wandb_run.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -138,23 +145,6 @@ class Recorder(Listener):
             self._warn(f"curves so far: {error}")
         now = time.monotonic()
         self._next_writing = now + max(CURVES_EVERY, CURVES_SHARE * (now - began))
-
-    def _drawn(self, k: int, result: MemberResult) -> Future[dict[str, Path]] | None:
-        if self.draw is None or not result.curves:
-            return None
-        weight_OI = next((tensor for tensor in result.weights.values() if tensor.ndim == 2), None)
-        try:
-            return self.draw(self.folders[k], title_of(result.config), result.curves, weight_OI, result.predictions)
-        except Exception as error:  # no figure is worth a result
-            self._warn(f"figures: {error}")
-            return None
-
-    def _finish_with_figures(self, k: int, outcome: str, drawn: Future[dict[str, Path]]) -> None:
-        if (error := drawn.exception()) is None:
-            self.wandb[k].images(drawn.result())
-        else:
-            self._warn(f"figures: {error}")
-        self.wandb[k].finish(1 if outcome == "failed" else 0)
 
     def _warn(self, what: str) -> None:
         if not self._warned:

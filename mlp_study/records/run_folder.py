@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
-from mlp_study.records.atomic import write_file
 from mlp_study.records.provenance import git_commit, versions
+from mlp_study.runtime.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from mlp_study.config import RunConfig
-    from mlp_study.training.results import MemberResult, Row
+    from mlp_study.config.schema import RunConfig
+    from mlp_study.training.results import MemberResult, Metrics
 
 FORMAT = 1  # of result.json; a reader refuses newer ones
 RESULT, CURVES, MODEL = "result.json", "curves.csv", "model.safetensors"
@@ -142,7 +142,7 @@ def _non_finite(value: Any) -> Any:
     return NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
-def write_curves(folder: Path, rows: Sequence[Row]) -> None:
+def write_curves(folder: Path, rows: Sequence[Metrics]) -> None:
     """``curves.csv``: one row an epoch, the contract's columns first, then diagnostics; an unmeasured value is empty.
 
     Raises:
@@ -156,7 +156,7 @@ def write_curves(folder: Path, rows: Sequence[Row]) -> None:
     write_file(folder / CURVES, text.getvalue())
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[Metrics]:
     """The rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
 
     Raises:
@@ -166,7 +166,7 @@ def read_rows(folder: Path) -> list[Row]:
     return _rows_of(read_columns(folder)) if path.exists() and path.stat().st_size else []  # emptied by a power cut
 
 
-def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Row]:
+def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Metrics]:
     lines = zip(*columns.values(), strict=True)
     return [{name: v for name, v in zip(columns, line, strict=True) if v is not None} for line in lines]
 
@@ -227,8 +227,8 @@ def load_model(path: Path) -> nn.Sequential:
     """
     from safetensors import safe_open
 
-    from mlp_study.config import RunConfig
-    from mlp_study.model import build_sequential
+    from mlp_study.config.schema import RunConfig
+    from mlp_study.model.population import build_sequential
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -256,7 +256,7 @@ def load_run(folder: Path | str) -> Run:
     Raises:
         DataError: the folder holds no finished run, or a damaged or newer one.
     """
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
     folder = Path(folder)
     if not (folder / RESULT).is_file():

@@ -109,7 +109,7 @@ def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> flattened({"optimizer": {"name": "sgd", "lr": 0.1}, "model": {"widths": [128, 64]}, "seed": 0})
     {'optimizer': 'sgd', 'optimizer.lr': 0.1, 'model.widths': '[128,64]', 'seed': 0}
     """
-    from mlp_study.config import indifferent_settings
+    from mlp_study.config.schema import indifferent_settings
 
     indifferent = indifferent_settings()
     row: dict[str, Any] = {}

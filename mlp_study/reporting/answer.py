@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlp_study.means import mean_deviation
 from mlp_study.reporting.factors import EXPERIMENT, METRIC, NONE_FAILS, Row, described, measured
 from mlp_study.reporting.importance import Share
+from mlp_study.runtime.statistics import mean_deviation
 
 NAMED = 2  # failing combinations that are named one by one
 CHANCE = 0.05  # a share that chance alone makes as large more often is not named

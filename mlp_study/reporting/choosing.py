@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mlp_study.means import mean_deviation
 from mlp_study.reporting.answer import NAMED, cure, failing
 from mlp_study.reporting.factors import METRIC
+from mlp_study.runtime.statistics import mean_deviation
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlp_study.means import mean_deviation
 from mlp_study.reporting.answer import level
 from mlp_study.reporting.factors import EXPERIMENT, METRIC, NONE_FAILS, SEEDS, described, measured, text
+from mlp_study.runtime.statistics import mean_deviation
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis

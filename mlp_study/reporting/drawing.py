@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mlp_study.figures.style import COLOURS
-from mlp_study.means import half_width, mean_deviation
 from mlp_study.reporting.analysis import Analysis
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.comparing import KEY
 from mlp_study.reporting.factors import METRIC, Row, continuous, levels_of, text
 from mlp_study.reporting.payload import DRAWN, loss_end, reached
 from mlp_study.reporting.pictures import Picture
+from mlp_study.runtime.statistics import half_width, mean_deviation
 
 if TYPE_CHECKING:
     import pandas as pd

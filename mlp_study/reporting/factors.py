@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from mlp_study.factors.losses import LOSSES
-from mlp_study.means import mean_deviation
 from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE, VANISHED, vanishing
+from mlp_study.runtime.statistics import mean_deviation
 
 Row = Mapping[str, Any]
 
@@ -91,7 +91,7 @@ def levels_of(rows: Sequence[Row], key: str) -> list[str]:
 
 
 def _choices(key: str) -> Sequence[str]:
-    from mlp_study.config import TABLES
+    from mlp_study.config.schema import TABLES
 
     return list(TABLES.get(key, {}))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp_study.records.atomic import write_file
 from mlp_study.reporting.analysis import Analysis, analysed
 from mlp_study.reporting.drawing import PREFIX, drawn_figures
 from mlp_study.reporting.network import network_page
@@ -17,6 +16,7 @@ from mlp_study.reporting.payload import payload
 from mlp_study.reporting.pictures import PAGE_BYTES, Picture, left_by_others, told_apart
 from mlp_study.reporting.reading import Study, read_study, short_names
 from mlp_study.reporting.tables import write_tables
+from mlp_study.runtime.files import write_file
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
     from mlp_study.records.run_folder import Run
 
@@ -69,7 +69,7 @@ def network_page(folder: Path, data_root: Path | None = None) -> NetworkPage:
 
 def sentences(run: Run) -> list[str]:
     """What ``diagnose run=FOLDER`` says of it; nothing if it recorded no diagnostics."""
-    from mlp_study.diagnosis.history import history_of
+    from mlp_study.doctor.history import history_of
 
     try:
         return list(history_of(run)["sentences"])
@@ -79,7 +79,7 @@ def sentences(run: Run) -> list[str]:
 
 def scaled(config: RunConfig, images: ImageSet) -> Tensor:
     """The test images as the run has seen its own, [N, I]: its normalizer, fitted on its training split."""
-    from mlp_study.data.blocks import Feed
+    from mlp_study.training.feed import Feed
 
     return Feed([config], images).transforms[0](images.test_images_NI)
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlp_study.figures.curves import DECADES, LEAST, MARGIN, QUANTILE, WIDEST, loss_limit
-from mlp_study.means import grouped, half_widths, mean_deviation, t_quantile
 from mlp_study.reporting.choosing import told_first
 from mlp_study.reporting.factors import MECHANISMS, continuous, is_number, levels_of, text
 from mlp_study.reporting.importance import Share
 from mlp_study.reporting.reading import CURVE_METRICS
 from mlp_study.reporting.search import search_payload
+from mlp_study.runtime.statistics import grouped, half_widths, mean_deviation, t_quantile
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.records.atomic import write_file
+from mlp_study.runtime.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

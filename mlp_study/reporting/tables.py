@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.means import grouped, mean_deviation
-from mlp_study.records.atomic import write_file
 from mlp_study.reporting.payload import DRAWN, METRICS, TARGETS, reached
+from mlp_study.runtime.files import write_file
+from mlp_study.runtime.statistics import grouped, mean_deviation
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis

@@ -67,9 +67,8 @@ def findings(found: Experiment, done: Iterable[Done]) -> Findings:
     by_seed: dict[str, dict[int, dict[str, float]]] = {variant: {} for variant in found.variants}
     outcomes: dict[str, dict[str, int]] = {variant: {} for variant in found.variants}
     for run in done:
-        variant = run.cell.variant
-        by_seed[variant][run.cell.config.seed] = run.measures
-        outcomes[variant][run.outcome] = outcomes[variant].get(run.outcome, 0) + 1
+        by_seed[run.variant][run.config.seed] = run.measures
+        outcomes[run.variant][run.outcome] = outcomes[run.variant].get(run.outcome, 0) + 1
     measured = {
         variant: {name: estimate(list(values.values())) for name, values in _by_name(members).items()}
         for variant, members in by_seed.items()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,13 @@ from mlp_study.factors.table import Option
 from mlp_study.records.run_folder import RESULT
 from mlp_study.reproduction.claims import Findings, findings
 from mlp_study.reproduction.experiments import Experiment, configs_of, load_experiments
-from mlp_study.reproduction.runs import Cell, cells_of, read_done, train_missing
+from mlp_study.reproduction.runs import cells_of, checked, read_done, train_missing
+from mlp_study.sweep.plan import Cell
 from mlp_study.sweep.store import MANIFEST
+from mlp_study.sweep.tasks import Page
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 OWN = {"source": "all", "seeds": "10", "folder": "reproduction"}
 FIXED = ("seed", "experiment", "resume", "dry_run", "shard", "sweep_dir")  # a reproduction's own, or of no use to it
@@ -73,23 +74,26 @@ def request_of(arguments: Sequence[str]) -> Request:
     return Request(load_experiments(own["source"]), seeds, folder, overrides)
 
 
-def reproduce(request: Request) -> list[Findings]:
+def reproduce(request: Request, make_page: Callable[[Path], Page | None]) -> list[Findings]:
     """Train what is missing, write ``reproduction.md``, ``.csv`` and ``.json`` into the folder, print the table.
+
+    Args:
+        request: the command line.
+        make_page: makes the page on the folder at the end.
 
     Raises:
         StudyError: an override, the data or the folder is at fault.
         Interrupted: SIGINT or SIGTERM asked to stop; what is finished stays.
     """
     from mlp_study.reproduction.drawing import draw_figures
-    from mlp_study.reproduction.recording import train_all
 
     began = time.perf_counter()
     configs = {e.name: configs_of(e, request.overrides, request.seeds) for e in request.experiments}
-    cells = {e.name: cells_of(e, configs[e.name], request.folder) for e in request.experiments}
+    cells = {e.name: cells_of(e, configs[e.name]) for e in request.experiments}
     every = [cell for members in cells.values() for cell in members]
     say(f"{len(every)} runs of {len(request.experiments)} sources, {request.seeds} seeds each, into {request.folder}")
-    trained = train_missing(every, partial(train_all, say=say))
-    done = {name: list(read_done(members)) for name, members in cells.items()}
+    trained = train_missing(every, request.folder, checked(request.experiments), say)
+    done = {name: read_done(members, request.folder) for name, members in cells.items()}
     found = [findings(e, done[e.name]) for e in request.experiments]
     figures = {e.name: draw_figures(e, done[e.name], request.folder) for e in request.experiments}
     seconds = time.perf_counter() - began
@@ -97,11 +101,8 @@ def reproduce(request: Request) -> list[Findings]:
     write_tables(found, about, figures, request.folder)
     track(found, cells, figures, about, request.folder)
     print_tables(found)
-    if every and every[0].config.report:
-        from mlp_study.reporting.make import report_at_end
-
-        if made := report_at_end(request.folder):
-            say(f"report: {made.page}")
+    if every[0].config.report and (made := make_page(request.folder)):
+        say(f"report: {made.page}")
     report = request.folder / "reproduction.md"
     say(f"{trained} runs trained, {len(every) - trained} read back, {seconds:.0f} s; {report}")
     return found
@@ -134,9 +135,9 @@ def write_tables(
     Raises:
         WriteError: the disk is full or read-only.
     """
-    from mlp_study.records.atomic import write_file
     from mlp_study.records.run_folder import json_text
     from mlp_study.reproduction.tables import as_csv, as_dict, as_markdown
+    from mlp_study.runtime.files import write_file
 
     links = {name: [path.relative_to(folder).as_posix() for path in paths] for name, paths in figures.items()}
     write_file(folder / "reproduction.json", json_text(as_dict(found, about)))
@@ -152,15 +153,15 @@ def track(
     folder: Path,
 ) -> None:
     """One W&B run an experiment: its verdicts and figures, in the group of its members."""
-    from mlp_study.records import tracking
+    from mlp_study.records import wandb_run
 
     for f in found:
         name = f.experiment.name
-        run = tracking.open_sweep(folder / "runs" / name, cells[name][0].config, f"reproduce {name}", dict(about))
+        run = wandb_run.open_sweep(folder / "runs" / name, cells[name][0].config, f"reproduce {name}", dict(about))
         run.summary({verdict.claim.id: verdict.words for verdict in f.verdicts})
         run.images({path.relative_to(folder).with_suffix("").as_posix(): path for path in figures[name]})
         run.finish()
-    tracking.wait()
+    wandb_run.wait()
 
 
 def in_words(about: Mapping[str, Any]) -> str:

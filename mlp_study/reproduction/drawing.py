@@ -14,7 +14,7 @@ from mlp_study.reproduction.runs import Done
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mlp_study.training.results import Row
+    from mlp_study.training.results import Metrics
 
 
 def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Path]:
@@ -35,9 +35,7 @@ def draw_figures(found: Experiment, done: Sequence[Done], top: Path) -> list[Pat
                 path = top / "figures" / f"{found.name}_{figure}{suffix}.png"
                 paths.append(save_png(_curves(found, done, variants, CURVES[figure]), path))
         else:
-            paths += [
-                path for run in done if (path := run.cell.folder / "figures" / f"{OF_A_RUN[figure]}.png").is_file()
-            ]
+            paths += [path for run in done if (path := run.folder / "figures" / f"{OF_A_RUN[figure]}.png").is_file()]
     return paths
 
 
@@ -53,19 +51,19 @@ def _curves(found: Experiment, done: Sequence[Done], variants: Sequence[str], pa
 
     from mlp_study.figures import learning_curves
 
-    own = [run for run in done if run.cell.variant in variants]
+    own = [run for run in done if run.variant in variants]
     last = max((int(run.rows[-1]["epoch"]) for run in own if run.rows), default=0)
-    rows = [{**row, "variant": v} for v in variants for run in own if run.cell.variant == v for row in _kept(run, last)]
-    data = " and ".join(dict.fromkeys(run.cell.config.data.name for run in done))
+    rows = [{**row, "variant": v} for v in variants for run in own if run.variant == v for row in _kept(run, last)]
+    data = " and ".join(dict.fromkeys(run.config.data.name for run in done))
     stopped = any(run.outcome == STOPPED for run in own)
     title = f"{found.name} on {data}" + (f": {KEPT}" if stopped else "")
     return learning_curves(pd.DataFrame(rows), by="variant", metrics=panels, title=title, validation="test")
 
 
-def _kept(run: Done, longest: int) -> Iterator[Row]:
+def _kept(run: Done, longest: int) -> Iterator[Metrics]:
     """A run's rows; the last of one that stopped early again and again, or the mean would be of the others only."""
     yield from run.rows
     if run.rows:
         ended = int(run.rows[-1]["epoch"])
-        last = carried_to(run.outcome, ended, run.cell.config.trainer.max_epochs, longest)
+        last = carried_to(run.outcome, ended, run.config.trainer.max_epochs, longest)
         yield from ({**run.rows[-1], "epoch": epoch} for epoch in range(ended + 1, last + 1))

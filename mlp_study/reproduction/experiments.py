@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlp_study.compose import compose, experiment, yaml_choices
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose, experiment, yaml_choices
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, unknown
 
 CURVES = {  # figure -> the panels of learning_curves

@@ -10,9 +10,9 @@ from mlp_study.factors.diagnostics import diagnostic_of
 from mlp_study.figures.images import GRID
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
-    from mlp_study.training.results import MemberResult, Row
+    from mlp_study.training.results import MemberResult, Metrics
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 CHECKED_IMAGES = 32
@@ -20,7 +20,7 @@ GRADIENT = "initial/gradient_error"
 SHARES = ("accuracy", "diverged", "sparsity", "dead", "dormant", "always_on", "saturated", "missed", "plateau")
 
 
-def measures_of(result: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, float]:
+def measures_of(result: Mapping[str, Any], rows: Sequence[Metrics]) -> dict[str, float]:
     """Every number of a run, from its ``result.json`` and its curves.
 
     Beside what the file has (``test/accuracy``, ``epochs``, ...): ``initial/NAME`` and ``final/NAME`` of the
@@ -78,7 +78,7 @@ def hidden_gradient_error(config: RunConfig, images: ImageSet) -> float:
     import torch
 
     from mlp_study.factors.normalizers import NORMALIZERS
-    from mlp_study.model import PopulationMLP
+    from mlp_study.model.population import PopulationMLP
     from mlp_study.probes.gradient_check import gradient_check
 
     model = PopulationMLP([config], images.train_images_NI.shape[1], len(images.classes)).export(0)

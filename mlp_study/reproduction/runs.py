@@ -1,160 +1,177 @@
-"""The runs behind the claims: every variant over all seeds, in populations; finished ones are read back."""
+"""The runs behind the claims: every variant over all seeds, trained as a sweep's; finished ones are read back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.config import RunConfig
-from mlp_study.errors import DataError
+from mlp_study.config.schema import RunConfig
+from mlp_study.data.images import load
+from mlp_study.errors import StudyError
+from mlp_study.records import wandb_run
+from mlp_study.records.recorder import Draw, Recorder
 from mlp_study.records.run_folder import RESULT, read_json, read_rows
 from mlp_study.reproduction.experiments import Experiment
-from mlp_study.reproduction.measures import GRADIENT, measures_of
-from mlp_study.sweep.claims import Claims
-from mlp_study.sweep.plan import Cell as Planned
-from mlp_study.sweep.plan import Crew, Population, chunked, groups_of
-from mlp_study.sweep.processes import workers_for
+from mlp_study.reproduction.measures import GRADIENT, add_own, measures_of
+from mlp_study.sweep.executor import Executor, SavePolicy, figures_of
+from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
+from mlp_study.sweep.processes import ProcessesExecutor, workers_for
+from mlp_study.sweep.store import Store
+from mlp_study.training.progress import progress_callbacks
+from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
-    from mlp_study.training.results import Row
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run: a variant with a seed.
-
-    Attributes:
-        folder: where its records lie. Its name ends in the run's id, so other overrides never meet another's records.
-        alone: what else must be equal to share a population; empty for untimed experiments.
-        check_gradient: whether a claim is about the gradient check, which costs more than a small run.
-    """
-
-    experiment: str
-    variant: str
-    config: RunConfig
-    folder: Path
-    alone: tuple[str, ...] = ()
-    check_gradient: bool = False
-
-    @property
-    def top(self) -> Path:
-        """The folder of all runs, with the checkpoints of those that train and the claims of who trains them."""
-        return self.folder.parents[2]
-
-    @property
-    def name(self) -> str:
-        """Its folder in there, by which it is claimed: sources may ask for the same run, each in a place of its own."""
-        return self.folder.relative_to(self.top).as_posix()
-
-    @property
-    def finished(self) -> bool:
-        """Whether its records are there and whole."""
-        try:
-            return bool(read_json(self.folder / RESULT)["run_id"] == self.config.run_id)
-        except (DataError, KeyError):
-            return False
+    from mlp_study.training.results import Metrics
 
 
 @dataclass(frozen=True)
 class Done:
     """A finished run: its numbers and its curves."""
 
-    cell: Cell
+    variant: str
+    config: RunConfig
+    folder: Path
     outcome: str
     measures: dict[str, float]
-    rows: list[Row]
+    rows: list[Metrics]
 
 
-def cells_of(found: Experiment, configs: dict[str, list[RunConfig]], top: Path) -> list[Cell]:
-    """Every run of an experiment; records go to ``top/runs/EXPERIMENT/VARIANT/seed_N-ID``."""
+def cells_of(found: Experiment, configs: Mapping[str, Sequence[RunConfig]]) -> list[Cell]:
+    """Return every run of an experiment.
+
+    Their records go to ``runs/EXPERIMENT/VARIANT/seed_N-ID``: other overrides never meet another's records, and sources
+    may ask for the same run, each in a place of its own. Of a timed experiment each variant trains by itself.
+    """
     return [
         Cell(
-            experiment=found.name,
-            variant=variant,
+            run_id=f"runs/{found.name}/{variant}/seed_{config.seed}-{config.run_id}",
             config=config,
-            folder=top / "runs" / found.name / variant / f"seed_{config.seed}-{config.run_id}",
-            alone=(found.name, variant) if found.timed else (),
-            check_gradient=any(claim.metric == GRADIENT for claim in found.claims),
+            overrides=(f"+experiment={found.name}", f"experiment.variant={variant}"),
+            apart=f"{found.name} {variant}" if found.timed else "",
         )
         for variant, members in configs.items()
         for config in members
     ]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Cells that train in lockstep.
+def names_of(cell: Cell) -> tuple[str, str]:
+    """A run's experiment and its variant."""
+    experiment, variant = (override.partition("=")[2] for override in cell.overrides)
+    return experiment, variant
+
+
+def checked(experiments: Sequence[Experiment]) -> frozenset[str]:
+    """The experiments that claim something of the gradient check, which costs more than a small run."""
+    return frozenset(e.name for e in experiments if any(claim.metric == GRADIENT for claim in e.claims))
+
+
+@dataclass
+class MeasuredPolicy(SavePolicy):
+    """Saves what a single run saves, and what this study measures besides.
 
     Attributes:
-        cells: its members.
-        population: the same as a sweep's plan has them, with what they cost.
+        checked: the experiments whose gradients are checked.
     """
 
-    cells: tuple[Cell, ...]
-    population: Population
+    checked: Collection[str] = ()
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where its checkpoint lies while it trains: named after its members, beside their folders."""
-        return self.cells[0].top / f".checkpoint-{self.population.name}.safetensors"
+    def settled(self, config: RunConfig) -> RunConfig:
+        """Return the config as it is."""
+        return config
 
-    @property
-    def finished(self) -> bool:
-        """Whether all its cells are."""
-        return all(cell.finished for cell in self.cells)
-
-    def part(self, names: Collection[str]) -> Batch:
-        """The cells of these names alone."""
-        both = zip(self.cells, self.population.cells, strict=True)
-        cells, planned = zip(*((cell, other) for cell, other in both if cell.name in names), strict=True)
-        return Batch(cells, replace(self.population, cells=planned))
-
-    @property
-    def words(self) -> str:
-        """How many runs of what."""
-        names = ", ".join(dict.fromkeys(f"{cell.experiment} {cell.variant}" for cell in self.cells))
-        return f"{len(self.cells)} runs ({names})"
+    def recorder(self, cells: Sequence[Cell], folders: Sequence[Path]) -> Recorder:
+        """Make what records the members."""
+        return MeasuringRecorder(cells, folders, self.checked)
 
 
-def batches(cells: Sequence[Cell]) -> tuple[list[Batch], int]:
-    """Cells that can train in lockstep, as a sweep would plan them, and by how many processes; the longest first."""
-    by_seed = sorted(cells, key=lambda cell: cell.config.seed)  # neighbours of one seed share their images
-    apart: dict[tuple[str, ...], list[Planned]] = {}
-    for number, cell in enumerate(by_seed):
-        apart.setdefault(cell.alone, []).append(Planned(cell.config.run_id, cell.config, (), number))
-    groups = [group for planned in apart.values() for group in groups_of(planned)]
-    if not groups:
-        return [], 1
-    crew = Crew(workers_for(cells[0].config, sum(group.work(cell) for group in groups for cell in group.cells)))
-    found = [Batch(tuple(by_seed[c.number] for c in p.cells), p) for p in chunked(groups, crew)]
-    return sorted(found, key=lambda batch: -batch.population.work), crew.workers
+class MeasuringRecorder(Recorder):
+    """A recorder that adds what this study measures besides, and draws figures of each variant's first seed only.
+
+    Args:
+        cells: the members of the population.
+        folders: theirs.
+        checked: the experiments whose gradients are checked.
+    """
+
+    def __init__(self, cells: Sequence[Cell], folders: Sequence[Path], checked: Collection[str]) -> None:
+        first = cells[0].config
+        overrides = [cell.overrides for cell in cells]
+        super().__init__(folders, overrides=overrides, draw=figures_of(first), patient=False)
+        self.images = load(first.data.name, first.data_root, **first.data.options)
+        self.seeds = [cell.config.seed for cell in cells]
+        self.checks = [names_of(cell)[0] in checked for cell in cells]
+
+    def finished(self, k: int, result: MemberResult) -> None:
+        """Measure, then record."""
+        add_own(result, self.images, check_gradient=self.checks[k])
+        super().finished(k, result)
+
+    def draw_of(self, k: int) -> Draw | None:
+        """Draw figures of the first seed only."""
+        return self.draw if self.seeds[k] == 0 else None
 
 
-def claims_in(top: Path) -> Claims:
-    """Who trains which runs below ``top``."""
-    return Claims(top / ".claims")
+def plan_of(cells: Sequence[Cell]) -> Plan:
+    """Plan populations as a sweep does; neighbours of one seed share their images."""
+    by_seed = sorted(cells, key=lambda cell: cell.config.seed)
+    return grouped((), by_seed, lambda work: Crew(workers_for(cells[0].config, work)))
 
 
-def train_missing(cells: Sequence[Cell], train: Callable[[Sequence[Batch], int], int]) -> int:
-    """Train the cells that have no finished record; returns how many were trained by this command.
+def train_missing(
+    cells: Sequence[Cell], top: Path, checked: Collection[str] = (), say: Callable[[str], object] = lambda _: None
+) -> int:
+    """Train the runs without a finished record in the folder ``top``; returns how many were trained for this command.
 
     Args:
         cells: of one experiment or several.
-        train: trains batches, by so many processes, records each member in its folder, and says how many it trained.
+        top: the reproduction's folder.
+        checked: the experiments whose gradients are checked.
+        say: told of each population.
+
+    Raises:
+        StudyError: the data cannot be read, a folder not be written, or a run has failed.
+        Interrupted: SIGINT or SIGTERM asked to stop; what is finished stays.
     """
-    trained = train(*batches([cell for cell in cells if not cell.finished]))
-    for top in {cell.top for cell in cells}:
-        if stale := list(top.glob(".checkpoint-*")):  # of populations that were finished in other company
-            with (claims := claims_in(top)).locked():
-                for path in stale if claims.alone() else ():
-                    path.unlink(missing_ok=True)
-    return trained
+    store, trained = Store(top), [0]
+    missing = [cell for cell in cells if not store.finished(cell.run_id, retry_failed=True)]
+    if not missing:
+        return 0
+    plan, policy = plan_of(missing), MeasuredPolicy(checked=checked)
+
+    def after(population: Population, here: int) -> None:
+        names = ", ".join(dict.fromkeys(" ".join(names_of(cell)) for cell in population.cells))
+        trained.append(here)
+        say(f"population {len(trained) - 1}/{len(plan.populations)} is trained: {len(population.cells)} runs ({names})")
+
+    with contextlib.closing(store):
+        if (workers := min(plan.crew.workers, len(plan.populations))) > 1:
+            ProcessesExecutor(top, policy, workers, True, say).run(plan.populations, after)
+        else:
+            Executor(store, policy, progress_callbacks(cells[0].config), True, say).run(plan.populations, after)
+        wandb_run.wait()
+        store.tidy(all_done=True)
+    _raise_if_failed([store.place(cell.run_id) for cell in missing])
+    return sum(trained)
 
 
-def read_done(cells: Sequence[Cell]) -> Iterator[Done]:
-    """The finished cells' numbers."""
+def _raise_if_failed(folders: Sequence[Path]) -> None:
+    found = [read_json(folder / RESULT) for folder in folders]
+    causes = [str(result.get("cause")) for result in found if result["outcome"] == "failed"]
+    if causes:
+        raise StudyError(
+            f"{len(causes)} of {len(found)} runs failed, the first by: {causes[0]}; the same command trains them again"
+        )
+
+
+def read_done(cells: Sequence[Cell], top: Path) -> list[Done]:
+    """Read the finished runs' numbers."""
+    done = []
     for cell in cells:
-        result, rows = read_json(cell.folder / RESULT), read_rows(cell.folder)
-        yield Done(cell, str(result["outcome"]), measures_of(result, rows), rows)
+        folder = top / cell.run_id
+        result, rows = read_json(folder / RESULT), read_rows(folder)
+        measures = measures_of(result, rows)
+        done.append(Done(names_of(cell)[1], cell.config, folder, str(result["outcome"]), measures, rows))
+    return done

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlp_study.means import half_width, mean_deviation, t_quantile
+from mlp_study.runtime.statistics import half_width, mean_deviation, t_quantile
 
 ENOUGH = 5
 

@@ -1,23 +1,22 @@
-"""How a batch of trials is trained: as populations in this process, or job by job through another launcher."""
+"""Train a batch of trials: as populations in this process, or job by job through another launcher."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.records.runs_table import read_run
-from mlp_study.search.objective import Objective
-from mlp_study.search.pruning import InFlight, Pruning
-from mlp_study.sweep.composer import Composer
-from mlp_study.sweep.executor import Executor, Keeping, in_words
+from mlp_study.search.pruning import OwnTrial, Pruning
+from mlp_study.sweep.executor import Executor, SavePolicy, in_words
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.launch import MODELS_UP_TO, Launch
 from mlp_study.sweep.plan import Population, make_plan
@@ -29,16 +28,10 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext
     from omegaconf import DictConfig
 
-log = logging.getLogger(__name__)
+    from mlp_study.search.objective import Objective
+    from mlp_study.search.sweeper_settings import SearchSettings
 
 Row = dict[str, Any]
-
-
-class Batches(Protocol):
-    """Trains trials."""
-
-    def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
-        """The rows of each trial's runs: ``outcome``, ``cause``, the metrics."""
 
 
 class Populations:
@@ -47,29 +40,24 @@ class Populations:
     Args:
         master: the sweep's own composed config.
         context: Hydra's loader and callbacks.
-        objective: what the pruner sees; None: nothing is pruned.
-        by_repeat: whether the repeats train one after the other, as a pruner over repeats needs it.
-        runs: how many runs the whole study may have, by which is decided whose models are kept.
+        settings: the sweeper's: what the pruner sees, and how many runs there may be, by which is decided whose models
+            are kept.
     """
 
-    def __init__(
-        self,
-        master: DictConfig,
-        context: HydraContext,
-        objective: Objective | None,
-        by_repeat: bool,
-        runs: int,
-    ) -> None:
-        self.master, self.objective, self.by_repeat = master, objective, by_repeat
+    def __init__(self, master: DictConfig, context: HydraContext, settings: SearchSettings) -> None:
+        self.master = master
+        self.pruned_by = settings.objectives[0] if settings.prunes else None
+        self.by_repeat = settings.by_repeat
         self.composer = Composer(context.config_loader, master)
         self.launch = Launch(master, self.composer, executor="process", workers=None)
         self.store = Store(sweep_folder(master))
         self.table = SweepTable(self.store.folder)
         self.name = self.launch.name(self.store.folder)
-        self.keeping = Keeping(None, self.name, "models" if runs <= MODELS_UP_TO else "best")
+        few = settings.n_trials * settings.repeats <= MODELS_UP_TO
+        self.policy = SavePolicy(None, self.name, "models" if few else "best")
 
     def config(self, overrides: Sequence[str]) -> RunConfig:
-        """A trial's config.
+        """Compose a trial's config.
 
         Raises:
             ConfigError: it is not valid; the message names the option.
@@ -78,14 +66,14 @@ class Populations:
 
     @contextlib.contextmanager
     def opened(self, sample: Sequence[str]) -> Iterator[None]:
-        """The sweep's folder, its log and its table, written at the end whatever happens.
+        """Open the sweep's folder, its log and its table, which is written at the end whatever happens.
 
         Raises:
             ConfigError: the folder belongs to something else.
         """
         self.store.open(None)
         write_multirun(self.master, self.store.folder)
-        self.keeping.hydra_files = HydraFiles(self.composer.full(sample))
+        self.policy.hydra_files = HydraFiles(self.composer.full(sample))
         self.table.refresh()
         with self.launch.logged(self.store.folder), contextlib.closing(self.store):
             try:
@@ -94,10 +82,10 @@ class Populations:
                 self.table.refresh()
                 if self.table.rows:
                     self.table.write(parquet=True)
-                tracking.wait()
+                wandb_run.wait()
         self.store.tidy()
 
-    def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
+    def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
         """Train all repeats of all trials together, or one repeat after the other."""
         for trial in trials:
             self._identify(trial)
@@ -107,15 +95,15 @@ class Populations:
             self._round([t for t in todo if t.pruned is None], repeat)
         return [self._rows(trial) for trial in trials]
 
-    def _identify(self, trial: InFlight) -> None:
-        """Its runs' ids; a trial that is not valid fails and disturbs no other."""
+    def _identify(self, trial: OwnTrial) -> None:
+        """Find its runs' ids; a trial that is not valid fails and disturbs no other."""
         try:
             trial.run_ids = [self.config(job).run_id for job in jobs_of(trial)]
         except StudyError as error:
             trial.failed = str(error)
 
-    def _round(self, trials: Sequence[InFlight], repeat: int | None) -> None:
-        """One repeat of all trials, or all their repeats."""
+    def _round(self, trials: Sequence[OwnTrial], repeat: int | None) -> None:
+        """Train one repeat of all trials, or all their repeats."""
         jobs = {
             run_id: (job, trial.number * max(1, len(trial.seeds)) + r)
             for trial in trials
@@ -126,21 +114,17 @@ class Populations:
             return
         plan = make_plan([job for job, _ in jobs.values()], self.composer)
         numbers = {run_id: number for run_id, (_, number) in jobs.items()}
-        prunes = self.objective is not None and repeat is None
-        callbacks = [Pruning(trials, self.objective)] if prunes and self.objective is not None else []
-        executor = Executor(self.store, self.keeping, callbacks)
+        callbacks = [Pruning(trials, self.pruned_by)] if self.pruned_by is not None and repeat is None else []
+        executor = Executor(self.store, self.policy, callbacks)
         executor.run(list(_numbered(plan.populations, numbers)), lambda *_: None)
         self.table.refresh()
-        if self.objective is not None and repeat is not None:
-            self._report(trials, repeat, self.objective)
+        if self.pruned_by is not None and repeat is not None:
+            for trial in trials:
+                value = self.pruned_by.value(self._row(trial.run_ids[repeat]))
+                if value is not None:
+                    trial.report(value, repeat)
 
-    def _report(self, trials: Sequence[InFlight], repeat: int, objective: Objective) -> None:
-        for trial in trials:
-            value = objective.value(self._row(trial.run_ids[repeat]))
-            if value is not None:
-                trial.report(value, repeat)
-
-    def _rows(self, trial: InFlight) -> list[Row]:
+    def _rows(self, trial: OwnTrial) -> list[Row]:
         if trial.failed is not None:
             return [{"outcome": "failed", "cause": trial.failed}]
         ids = trial.run_ids if not self.by_repeat or trial.pruned is None else trial.run_ids[: trial.pruned + 1]
@@ -151,7 +135,7 @@ class Populations:
 
 
 def _numbered(populations: Iterable[Population], numbers: dict[str, int]) -> Iterator[Population]:
-    """The jobs' numbers are their trials'."""
+    """Number the jobs by their trials."""
     for population in populations:
         cells = tuple(dataclasses.replace(cell, number=numbers[cell.run_id]) for cell in population.cells)
         yield dataclasses.replace(population, cells=cells)
@@ -161,15 +145,21 @@ class Jobs:
     """Runs any task, or this project's, through any launcher; a job's value is what the task returns."""
 
     def __init__(self, launcher: Launcher, objectives: Sequence[Objective]) -> None:
-        self.launcher, self.objectives = launcher, list(objectives)
+        self.launcher, self.objectives = launcher, objectives
 
-    def train(self, trials: Sequence[InFlight]) -> list[list[Row]]:
+    @contextlib.contextmanager
+    def opened(self, sample: Sequence[str]) -> Iterator[None]:
+        """Nothing is opened: the launcher has its own folders."""
+        yield
+
+    def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
         """Launch the jobs of consecutive trials together."""
         found: list[list[Row]] = []
-        for group in _consecutive(trials):
+        for _, consecutive in groupby(enumerate(trials), key=lambda place: place[1].number - place[0]):
+            group = [trial for _, trial in consecutive]
             repeats = max(1, len(group[0].seeds))
             jobs = [job for trial in group for job in jobs_of(trial)]
-            returns = list(self.launcher.launch(jobs, initial_job_idx=group[0].number * repeats))
+            returns = self.launcher.launch(jobs, initial_job_idx=group[0].number * repeats)
             rows = [self._row(job) for job in returns]
             found += [rows[i * repeats : (i + 1) * repeats] for i in range(len(group))]
         return found
@@ -183,31 +173,19 @@ class Jobs:
         with contextlib.suppress(DataError, AttributeError, KeyError, TypeError, ValueError):
             return read_run(Path(job.hydra_cfg.hydra.runtime.output_dir))[0]
         values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        if len(values) != len(self.objectives):
-            cause = f"the task returned {value!r}; it takes {len(self.objectives)} numbers"
-            return {"outcome": "failed", "cause": cause}
         try:
             row: Row = {o.metric: float(v) for o, v in zip(self.objectives, values, strict=True)}
         except (TypeError, ValueError):
-            return {"outcome": "failed", "cause": f"the task returned {value!r}; it takes a number"}
+            takes = "a number" if len(self.objectives) == 1 else f"{len(self.objectives)} numbers"
+            return {"outcome": "failed", "cause": f"the task returned {value!r}; it takes {takes}"}
         finite = all(math.isfinite(v) for v in row.values())
         return {**row, "outcome": "completed" if finite else "diverged"}
 
 
-def _consecutive(trials: Sequence[InFlight]) -> list[list[InFlight]]:
-    groups: list[list[InFlight]] = []
-    for trial in trials:
-        if groups and groups[-1][-1].number + 1 == trial.number:
-            groups[-1].append(trial)
-        else:
-            groups.append([trial])
-    return groups
-
-
-def jobs_of(trial: InFlight) -> list[list[str]]:
-    """The overrides of each repeat."""
+def jobs_of(trial: OwnTrial) -> list[list[str]]:
+    """Return the overrides of each repeat."""
     others = [o for o in trial.overrides if not trial.seeds or not sets_seed(o)]
-    return [[*others, f"seed={seed}"] for seed in trial.seeds] or [list(trial.overrides)]
+    return [[*others, f"seed={seed}"] for seed in trial.seeds] or [others]
 
 
 def sets_seed(override: str) -> bool:
@@ -216,7 +194,7 @@ def sets_seed(override: str) -> bool:
 
 
 def base_seed(overrides: Sequence[str]) -> int:
-    """The first repeat's seed.
+    """Return the first repeat's seed.
 
     Raises:
         ConfigError: it is no whole number.

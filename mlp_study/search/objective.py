@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlp_study.errors import ConfigError, nearest_first, unknown
-from mlp_study.means import CONFIDENCE, mean_deviation, t_quantile
+from mlp_study.runtime.statistics import CONFIDENCE, mean_deviation, t_quantile
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")  # known at each epoch, so a pruner can use them
 NUMBERS = ("seconds", "epochs", "parameters")

@@ -1,4 +1,4 @@
-"""Trials in flight report each epoch; what the pruner gives up is frozen, and the time goes to the others."""
+"""Trials that are being trained report each epoch; what the pruner gives up is frozen, the time goes to the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch import Callback, Trainer
+from optuna.exceptions import UpdateFinishedTrialError
+
 from mlp_study.errors import ConfigError
-from mlp_study.lightning import Callback, Trainer
 from mlp_study.search.objective import Objective
-from mlp_study.search.storage import Place, patiently
+from mlp_study.search.storage import StudyStorage
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class InFlight:
+class OwnTrial:
     """A trial that this process runs.
 
     Attributes:
@@ -31,7 +33,7 @@ class InFlight:
         reported: epochs whose value is in the study already.
         pruned: the epoch, or repeat, at which the pruner gave it up.
         failed: why it cannot be trained.
-        place: the study's storage.
+        storage: the study's; None: it is never away.
     """
 
     trial: Trial
@@ -41,7 +43,7 @@ class InFlight:
     reported: set[int] = field(default_factory=set)
     pruned: int | None = None
     failed: str | None = None
-    place: Place | None = None
+    storage: StudyStorage | None = None
 
     @property
     def number(self) -> int:
@@ -50,8 +52,6 @@ class InFlight:
 
     def report(self, value: float, step: int) -> bool:
         """Report ``value`` unless it is known from before an interruption; whether the pruner gives the trial up."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
         if step not in self.reported:
             with contextlib.suppress(UpdateFinishedTrialError):  # told by a process that has taken it over
                 self._patiently(lambda: self.trial.report(value, step))
@@ -63,23 +63,23 @@ class InFlight:
     def _patiently(self, act: Callable[[], Any]) -> Any:
         """A server that stays away fails no run: nothing is reported or pruned, and telling the result will say so."""
         with contextlib.suppress(ConfigError):
-            return act() if self.place is None else patiently(self.place, act)
+            return act() if self.storage is None else self.storage.patiently(act)
 
 
 class Pruning(Callback):
     """Reports each trial's value at each epoch, the seeds' values as one, and freezes what is pruned.
 
     Args:
-        trials: those in flight, with their runs.
+        trials: those that are trained, with their runs.
         objective: what is reported.
     """
 
-    def __init__(self, trials: Sequence[InFlight], objective: Objective) -> None:
+    def __init__(self, trials: Sequence[OwnTrial], objective: Objective) -> None:
         self.trials, self.objective = list(trials), objective
         self._ids: weakref.WeakKeyDictionary[PopulationModule, dict[str, int]] = weakref.WeakKeyDictionary()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """After the recording, so that a pruned member's last row is that of this epoch."""
+        """Prune after the recording, so that a pruned member's last row is that of this epoch."""
         module: PopulationModule = pl_module
         if module not in self._ids:
             self._ids[module] = {config.run_id: k for k, config in enumerate(module.configs)}
@@ -92,32 +92,28 @@ class Pruning(Callback):
         elif frozen and len(module.active_places()) <= len(module.live) // 2:
             module.compact()
 
-    def _given_up(self, trial: InFlight, module: PopulationModule, ids: dict[str, int]) -> bool:
-        members = [ids[run_id] for run_id in trial.run_ids if run_id in ids]
-        fresh = [k for k in members if k not in module.frozen and self._row(module, k)["epoch"] == module.epochs_done]
+    def _given_up(self, trial: OwnTrial, module: PopulationModule, ids: dict[str, int]) -> bool:
         if trial.pruned is not None:
             return True
-        if not any(self.objective.metric in self._row(module, k) for k in fresh):
+        members = [ids[run_id] for run_id in trial.run_ids if run_id in ids]
+        curves = [module.curves[k][-1] for k in members if k not in module.ended and module.curves[k]]
+        fresh = [row for row in curves if row["epoch"] == module.epochs_done]
+        if not any(self.objective.metric in row for row in fresh):
             return False  # all its members have ended, or this epoch was not validated
-        values = [self._value(module, k) for k in members]
-        counted = [value for value in values if value is not None]
+        counted = [value for k in members if (value := self._value(module, k)) is not None]
         return bool(counted) and trial.report(self.objective.combine(counted), module.epochs_done)
-
-    @staticmethod
-    def _row(module: PopulationModule, k: int) -> dict[str, float]:
-        return module.curves[k][-1] if module.curves[k] else {"epoch": 0}
 
     def _value(self, module: PopulationModule, k: int) -> float | None:
         """A member's last validated value; a diverged one's is what the objective says."""
-        outcome = module.frozen[k].outcome if k in module.frozen else ""
+        outcome = module.ended[k].outcome if k in module.ended else ""
         row = next((row for row in reversed(module.curves[k]) if self.objective.metric in row), {})
         return self.objective.value({**row, "outcome": outcome})
 
-    def _freeze(self, trial: InFlight, module: PopulationModule, ids: dict[str, int]) -> int:
+    def _freeze(self, trial: OwnTrial, module: PopulationModule, ids: dict[str, int]) -> int:
         """End its members, unless another trial still needs the same run."""
         needed = {run_id for other in self.trials if other.pruned is None for run_id in other.run_ids}
         doomed = {ids[run_id] for run_id in trial.run_ids if run_id in ids and run_id not in needed}
         places = [place for place in module.active_places() if module.live[place] in doomed]
         for place in places:
-            module.set_aside(place, "pruned", f"trial {trial.number} was given up by the pruner at {trial.pruned}")
+            module.end_member(place, "pruned", f"trial {trial.number} was given up by the pruner at {trial.pruned}")
         return len(places)

@@ -6,26 +6,29 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.conf.search import PRUNERS, SAMPLERS
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import nsgaii
+from optuna.samplers._tpe.sampler import default_gamma, hyperopt_default_gamma
+
+from mlp_study.config.optuna_settings import PRUNERS, SAMPLERS
 from mlp_study.errors import ConfigError, no_such_option, unknown
-from mlp_study.randomness import derived_seed
+from mlp_study.runtime.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-
     from mlp_study.search.space import Space
 
 CROSSOVERS = {
-    "uniform": "UniformCrossover",
-    "blxalpha": "BLXAlphaCrossover",
-    "spx": "SPXCrossover",
-    "sbx": "SBXCrossover",
-    "vsbx": "VSBXCrossover",
-    "undx": "UNDXCrossover",
+    name.removesuffix("Crossover").lower(): getattr(nsgaii, name)
+    for name in nsgaii.__all__
+    if name.endswith("Crossover") and name != "BaseCrossover"
 }
-MUTATIONS = {"polynomial": "PolynomialMutation"}
-GAMMAS = {"default": "default_gamma", "hyperopt": "hyperopt_default_gamma"}
+NAMED: dict[str, Mapping[str, Callable[[], Any]]] = {  # options that are objects, by name
+    "crossover": CROSSOVERS,
+    "mutation": {"polynomial": nsgaii.PolynomialMutation},
+    "gamma": {"default": lambda: default_gamma, "hyperopt": lambda: hyperopt_default_gamma},
+}
 DEFAULT_SEED = 0
 STREAMS = ("qmc", "grid")  # one sequence, or one order of cells, for the whole study: the seed must stay the same
 
@@ -33,25 +36,25 @@ Settings = dict[str, Any]
 
 
 def sampler_settings(value: Any) -> Settings:
-    """The sampler's name and options, from ``tpe``, ``{"name": "tpe", ...}`` or the stock plugin's ``_target_``.
+    """Read a sampler's name and options, from ``tpe``, ``{"name": "tpe", ...}`` or the stock plugin's ``_target_``.
 
     Raises:
         ConfigError: an unknown sampler or option; the message names it.
     """
-    return _settings("sampler", value, SAMPLERS, "tpe", ("seed",))
+    found = _settings("sampler", value, SAMPLERS, "tpe", ("seed", "search_space"))
+    found.pop("search_space", None)  # of the stock plugin's grid sampler, which leaves it empty, too
+    return found
 
 
 def pruner_settings(value: Any) -> Settings:
-    """The same for a pruner.
+    """Read a pruner's.
 
     Raises:
         ConfigError: an unknown pruner or option; the message names it.
     """
     found = _settings("pruner", value, PRUNERS, "none", ())
-    if found["name"] == "patient":
-        wrapped = found.get("wrapped_pruner")
-        found["wrapped_pruner"] = None if wrapped is None else pruner_settings(wrapped)
-        found.setdefault("patience", None)
+    if found.get("wrapped_pruner") is not None:
+        found["wrapped_pruner"] = pruner_settings(found["wrapped_pruner"])
     return found
 
 
@@ -59,24 +62,24 @@ def _settings(
     kind: str, value: Any, table: Mapping[str, tuple[str, tuple[str, ...]]], default: str, more: tuple[str, ...]
 ) -> Settings:
     given = {"name": value} if isinstance(value, str) else dict(value or {})
-    node = {key: option for key, option in given.items() if option is not None}
-    classes = {optuna: name for name, (optuna, _) in table.items()}
-    name, target = node.pop("name", default), node.pop("_target_", None)
+    options = {key: option for key, option in given.items() if option is not None}
+    name, target = options.pop("name", default), options.pop("_target_", None)
     if target is not None:  # the stock plugin's: a class of Optuna's, taken as a name
+        classes = {optuna_name: name for name, (optuna_name, _) in table.items()}
         name = classes.get(str(target).rpartition(".")[2], str(target))
     if name not in table:
         raise unknown(f"hydra.sweeper.{kind}", name, table)
     takes = (*more, *table[name][1])
-    for key in node:
-        if key not in takes and not (name == "grid" and key == "search_space"):
+    for key in options:
+        if key not in takes:
             raise no_such_option(
                 f"hydra.sweeper.{kind}.{key}", [f"hydra.sweeper.{kind}.{o}" for o in takes], f" with {kind}={name}"
             )
-    return {"name": name, **{key: option for key, option in node.items() if key != "search_space"}}
+    return {"name": name, **options}
 
 
-def build_sampler(settings: Settings, space: Space, number: int) -> BaseSampler:
-    """Optuna's sampler for the trial of this number.
+def build_sampler(settings: Settings, space: Space, number: int) -> optuna.samplers.BaseSampler:
+    """Build Optuna's sampler for the trial of this number.
 
     Its seed follows from the study's seed and ``number``, so that a study that was interrupted goes on as if it had not
     been, and processes that share a study do not propose the same.
@@ -84,11 +87,8 @@ def build_sampler(settings: Settings, space: Space, number: int) -> BaseSampler:
     Raises:
         ConfigError: options that Optuna refuses, or a space that this sampler cannot search.
     """
-    import optuna
-
-    name = settings["name"]
-    options = {key: value for key, value in settings.items() if key not in ("name", "seed")}
-    seed = int(settings.get("seed", DEFAULT_SEED))
+    options = dict(settings)
+    name, seed = options.pop("name"), int(options.pop("seed", DEFAULT_SEED))
     options["seed"] = seed if name in STREAMS else derived_seed(seed, "search", number) % 2**32
     if name == "grid":
         options["search_space"] = space.grid()
@@ -97,76 +97,42 @@ def build_sampler(settings: Settings, space: Space, number: int) -> BaseSampler:
     if "independent_sampler" in options:
         independent = {"seed": seed, **sampler_settings(options["independent_sampler"])}
         options["independent_sampler"] = build_sampler(independent, space, number)
-    for option, find in _OBJECTS.items():
-        if option in options:
-            options[option] = _built("sampler", settings, find, {"name": options[option]})
-    kind = _without_stop(SAMPLERS[name][0]) if name in ("grid", "brute_force") else None
-    sampler: BaseSampler = _built("sampler", settings, kind or getattr(optuna.samplers, SAMPLERS[name][0]), options)
+    for option in NAMED.keys() & options.keys():
+        if options[option] not in NAMED[option]:
+            raise unknown(f"hydra.sweeper.sampler.{option}", options[option], NAMED[option])
+        options[option] = _built("sampler", name, NAMED[option][options[option]], {})
+    if "reference_points" in options:
+        options["reference_points"] = np.array(options["reference_points"], dtype=float)
+    kind = getattr(optuna.samplers, SAMPLERS[name][0])
+    if name in ("grid", "brute_force"):  # after the last cell these stop ``Study.optimize``, which does not run here
+        kind = type(kind.__name__, (kind,), {"after_trial": lambda *_: None})
+    sampler: optuna.samplers.BaseSampler = _built("sampler", name, kind, options)
     return sampler
 
 
-def _without_stop(name: str) -> Any:
-    """After the last cell Optuna's sampler stops ``Study.optimize``, which does not run here."""
-    import optuna
-
-    return type(name, (getattr(optuna.samplers, name),), {"after_trial": lambda *_: None})
-
-
-def build_pruner(settings: Settings) -> BasePruner:
-    """Optuna's pruner.
+def build_pruner(settings: Settings) -> optuna.pruners.BasePruner:
+    """Build Optuna's pruner.
 
     Raises:
         ConfigError: options that Optuna refuses.
     """
-    import optuna
-
-    options = {key: value for key, value in settings.items() if key != "name"}
-    if settings["name"] == "patient":
-        if options["patience"] is None:
+    options = dict(settings)
+    name = options.pop("name")
+    if name == "patient":
+        if "patience" not in options:
             raise ConfigError("hydra.sweeper.pruner.patience is not set; the patient pruner takes a number of epochs")
         wrapped = options.get("wrapped_pruner")
         options["wrapped_pruner"] = None if wrapped is None else build_pruner(wrapped)
-    if settings["name"] == "percentile":
+    if name == "percentile":
         options.setdefault("percentile", 25.0)
-    pruner: optuna.pruners.BasePruner = _built(
-        "pruner", settings, getattr(optuna.pruners, PRUNERS[settings["name"]][0]), options
-    )
+    pruner: optuna.pruners.BasePruner = _built("pruner", name, getattr(optuna.pruners, PRUNERS[name][0]), options)
     return pruner
 
 
-def _built(kind: str, settings: Settings, build: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    from optuna.exceptions import ExperimentalWarning
-
+def _built(kind: str, name: str, build: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return build(**options)
     except (TypeError, ValueError, ImportError) as error:
-        words = " ".join(str(error).split())
-        raise ConfigError(f"hydra.sweeper.{kind}={settings['name']} with {dict(options)}: {words}") from error
-
-
-def _named(option: str, table: Mapping[str, str], module: str) -> Callable[[Any], Any]:
-    def find(name: Any) -> Any:
-        from importlib import import_module
-
-        if name not in table:
-            raise unknown(f"hydra.sweeper.sampler.{option}", name, table)
-        found = getattr(import_module(module), table[name])
-        return found if option == "gamma" else found()
-
-    return find
-
-
-def _points(name: Any) -> Any:
-    import numpy as np
-
-    return np.array(name, dtype=float)
-
-
-_OBJECTS: dict[str, Callable[[Any], Any]] = {
-    "crossover": _named("crossover", CROSSOVERS, "optuna.samplers.nsgaii"),
-    "mutation": _named("mutation", MUTATIONS, "optuna.samplers.nsgaii"),
-    "gamma": _named("gamma", GAMMAS, "optuna.samplers._tpe.sampler"),
-    "reference_points": _points,
-}
+        raise ConfigError(f"hydra.sweeper.{kind}={name} with {dict(options)}: {error}") from error

@@ -1,4 +1,4 @@
-"""Where a study lies: a journal in the sweep's folder, or a database by its URL; and the lock of all who share it."""
+"""Where a study is kept: a journal in the sweep's folder, or a database by its URL; the lock of all who share it."""
 
 from __future__ import annotations
 
@@ -7,265 +7,212 @@ import hashlib
 import json
 import logging
 import os
-import re
+import platform
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
-from mlp_study.errors import ConfigError
-from mlp_study.records.atomic import cannot_write, file_lock
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-    from sqlalchemy import Engine
+from mlp_study.errors import ConfigError, StudyError, masked
+from mlp_study.runtime.files import cannot_write, make_folder
+from mlp_study.sweep.locks import Locks, held_in
 
 log = logging.getLogger(__name__)
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 JOURNAL = "optuna.journal"
 CONNECT = 5  # seconds until a server counts as out of reach
 PATIENCE = 60.0  # seconds that a server in use may be away, such as for its restart
-BEAT = 20  # seconds between two signs of life in a server's database
-_LOGIN = re.compile(r"(?<=://)([^/@]*?):([^@]*)@")
-_SECRET = re.compile(r"(?i)\b((?:password|passwd|pwd|sslpassword)=)[^&\s'\"]*")
+HEARTBEAT = 20  # seconds between two signs of life in a server's database
 
 
-def masked(text: str) -> str:
-    """``text`` without the passwords of the URLs in it.
-
-    >>> masked("storage=postgresql://me:secret@host/db")
-    'storage=postgresql://me:***@host/db'
-    """
-    return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1:***@", text))
-
-
-@dataclass(frozen=True)
-class Place:
-    """A study's storage before it is opened.
+class StudyStorage:
+    """The place of a study, and Optuna's storage once ``open`` was called.
 
     Attributes:
         url: a database; None for a journal.
-        path: the journal's file, or the database's where that is one.
-    """
+        path: the journal's file, or SQLite's; None for a server.
+        shown: its name, without password.
+        locks: the lock files of all processes that use a file; None for a server.
+        optuna: Optuna's storage, once it is open.
 
-    url: str | None
-    path: Path | None
-
-    @property
-    def shown(self) -> str:
-        """Its name, without password."""
-        return masked(self.url) if self.url is not None else str(self.path)
-
-    @property
-    def claims(self) -> Path | None:
-        """The folder of the processes' signs of life; None: the database has them."""
-        return None if self.path is None else self.path.with_name(f".{self.path.name}.workers")
-
-
-def read_place(storage: Any, folder: Path) -> Place:
-    """Where ``storage`` is; null is the journal in the sweep's folder.
+    Args:
+        setting: ``hydra.sweeper.storage``; null is a journal in the sweep's folder.
+        folder: the sweep's.
 
     Raises:
-        ConfigError: it is no path and no URL.
+        ConfigError: ``setting`` is no path and no URL.
     """
-    if storage is None or storage == "":
-        return Place(None, folder / JOURNAL)
-    if not isinstance(storage, str):
-        raise ConfigError(
-            "hydra.sweeper.storage takes null, the path of a journal, or a URL such as sqlite:///study.db"
-        )
-    if "://" not in storage:
-        return Place(None, Path(storage))
-    kind, _, rest = storage.partition("://")
-    if kind == "journal":
-        return Place(None, Path(rest))
-    if kind.split("+")[0] == "sqlite":
-        name = rest.removeprefix("/").partition("?")[0]
-        if not name or name == ":memory:":
-            raise ConfigError("hydra.sweeper.storage=sqlite: takes a file, such as sqlite:///study.db")
-        return Place(storage, Path(name))
-    return Place(storage, None)
 
-
-def open_storage(place: Place) -> BaseStorage:
-    """Optuna's storage.
-
-    Raises:
-        ConfigError: it cannot be reached, or its driver is not installed; within seconds, without its password.
-        WriteError: the journal's folder cannot be written.
-    """
-    import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if place.path is not None:
-        try:
-            place.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(place.path, error) from error
-    try:
-        with _one_at_a_time(place):
-            if place.url is None:
-                assert place.path is not None
-                return optuna.storages.JournalStorage(_backend(place, place.path))
-            server = place.path is None
-            return optuna.storages.RDBStorage(
-                place.url, engine_kwargs=_engine_options(place), heartbeat_interval=BEAT if server else None
+    def __init__(self, setting: Any, folder: Path) -> None:
+        if not isinstance(setting, str | None):
+            raise ConfigError(
+                "hydra.sweeper.storage takes null, the path of a journal, or a URL such as sqlite:///study.db"
             )
-    except ImportError as error:
-        raise ConfigError(
-            f"hydra.sweeper.storage={place.shown}: its driver is not installed ({masked(str(error))}); "
-            "pip install 'mlp_study[postgresql]' brings PostgreSQL's"
-        ) from None
-    except (SQLAlchemyError, OSError, ValueError, LookupError, RuntimeError) as error:
-        raise unreachable(place, error) from None
-    except (TypeError, AttributeError, AssertionError) as error:  # what Optuna makes of a journal's damaged line
-        raise unreachable(place, error) from None
+        kind, separator, rest = (setting or str(folder / JOURNAL)).partition("://")
+        self.url = setting if separator and kind != "journal" else None
+        self.path: Path | None = None
+        if self.url is None:
+            self.path = Path(rest or kind)
+        elif kind.split("+")[0] == "sqlite":
+            name = rest.removeprefix("/").partition("?")[0]
+            if not name or name == ":memory:":
+                raise ConfigError("hydra.sweeper.storage=sqlite: takes a file, such as sqlite:///study.db")
+            self.path = Path(name)
+        self.shown = masked(self.url or str(self.path))
+        self.locks = None if self.path is None else Locks(self.path.with_name(f".{self.path.name}.workers"))
+        self.optuna: BaseStorage
 
+    def open(self) -> None:
+        """Open Optuna's storage, or make it.
 
-def close_storage(storage: BaseStorage) -> None:
-    """Close a database's connections."""
-    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
-    if engine is not None:
-        storage.remove_session()
-        engine.dispose()
-
-
-def patiently(place: Place, act: Callable[[], Found]) -> Found:
-    """``act()``, and again while the server is away; ``act`` may be broken off anywhere and begun again.
-
-    Raises:
-        ConfigError: it has been away for ``PATIENCE`` seconds; a file is not waited for.
-    """
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    end: float | None = None
-    while True:
+        Raises:
+            ConfigError: it cannot be reached, or its driver is not installed; within seconds, without its password.
+            WriteError: the journal's folder cannot be written.
+        """
+        if self.path is not None:
+            make_folder(self.path.parent)
         try:
-            return act()
-        except (SQLAlchemyError, StorageInternalError) as error:
-            if end is None:
-                end = time.monotonic() + (PATIENCE if place.path is None else 0)
-                log.warning("%s; trying again for %.0f s", unreachable(place, error), end - time.monotonic())
-            if time.monotonic() >= end:
-                raise unreachable(place, error) from None
-            time.sleep(0.5)
+            self.optuna = self._opened()
+        except ImportError as error:
+            raise ConfigError(
+                f"hydra.sweeper.storage={self.shown}: its driver is not installed ({masked(str(error))}); "
+                "pip install 'mlp_study[postgresql]' brings PostgreSQL's"
+            ) from None
+        except StudyError:
+            raise
+        except Exception as error:  # whatever a driver says, and what Optuna makes of a journal's damaged line
+            raise self.unreachable(error) from None
 
+    def _opened(self) -> BaseStorage:
+        if self.url is None:
+            return JournalStorage(Journal(str(self.path)))
+        if self.locks is not None:
+            hosts = {held.owner.host for held in held_in(self.locks.folder)} - {platform.node()}
+            if hosts:
+                raise ConfigError(
+                    f"hydra.sweeper.storage={self.shown} is in use on {', '.join(sorted(hosts))}: SQLite's own locks "
+                    "do not hold in a shared folder; it takes null (a journal), or PostgreSQL"
+                )
+            with self.locks.exclusive("study"):
+                return self._database()
+        try:
+            return self._database()
+        except (IntegrityError, ProgrammingError):  # processes that begin together make Optuna's tables twice
+            time.sleep(1)
+            return self._database()
 
-def unreachable(place: Place, error: Exception) -> ConfigError:
-    """The error of a storage that does not answer, without passwords."""
-    why = masked(" ".join(str(getattr(error, "orig", None) or error).split()))[:300]
-    return ConfigError(f"hydra.sweeper.storage={place.shown} cannot be opened: {why}")
+    def _database(self) -> RDBStorage:
+        assert self.url is not None
+        options: dict[str, Any] = {"connect_args": {"timeout": 60}}  # of SQLite's own lock
+        if self.path is None:
+            named = self.url.startswith(("postgresql", "mysql", "mariadb"))
+            options = {"connect_args": {"connect_timeout": CONNECT} if named else {}, "pool_pre_ping": True}
+        return RDBStorage(self.url, engine_kwargs=options, heartbeat_interval=HEARTBEAT if self.path is None else None)
 
+    @property
+    def database(self) -> RDBStorage:
+        """The database's storage, below the cache that a study puts on it."""
+        optuna: Any = self.optuna
+        database: RDBStorage = getattr(optuna, "_backend", optuna)
+        return database
 
-def _engine_options(place: Place) -> dict[str, Any]:
-    """How long a server may take to answer; SQLite's timeout is for its lock."""
-    kind = str(place.url).partition(":")[0]
-    if place.path is not None:
-        return {"connect_args": {"timeout": 60}}
-    named = kind.startswith(("postgresql", "mysql", "mariadb"))
-    return {"connect_args": {"connect_timeout": CONNECT} if named else {}, "pool_pre_ping": True}
+    def close(self) -> None:
+        """Close a database's connections; give back the lock files."""
+        if self.locks is not None:
+            self.locks.tidy()
+            self.locks.close()
+        if self.url is not None:
+            self.optuna.remove_session()
+            self.database.engine.dispose()
 
+    def patiently(self, act: Callable[[], Result]) -> Result:
+        """Return ``act()``; try again while the server is away. ``act`` may be broken off anywhere and begun again.
 
-def _backend(place: Place, path: Path) -> Any:
-    """Optuna's journal under a lock that the kernel takes from the dead; Optuna's own stays for 30 seconds."""
-    from optuna.storages.journal import JournalFileBackend
-    from optuna.storages.journal._file import BaseJournalFileLock
-
-    lock = path.with_name(f".{path.name}.lock")
-
-    class Lock(BaseJournalFileLock):
-        def __init__(self) -> None:
-            self._held = contextlib.ExitStack()
-
-        def acquire(self) -> bool:
-            self._held.enter_context(file_lock(lock))
-            return True
-
-        def release(self) -> None:
-            self._held.close()
-
-    class Backend(JournalFileBackend):
-        def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-            """Optuna notices a last line that is damaged only when another one follows, at any later moment."""
+        Raises:
+            ConfigError: it has been away for ``PATIENCE`` seconds; a file is not waited for.
+        """
+        end: float | None = None
+        while True:
             try:
-                yield from super().read_logs(log_number_from)
-            except ValueError as error:
-                raise unreachable(place, error) from None
+                return act()
+            except (SQLAlchemyError, StorageInternalError) as error:
+                if end is None:
+                    end = time.monotonic() + (PATIENCE if self.path is None else 0)
+                    log.warning("%s; trying again for %.0f s", self.unreachable(error), end - time.monotonic())
+                if time.monotonic() >= end:
+                    raise self.unreachable(error) from None
+                time.sleep(0.5)
 
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            """Without Optuna's fsync, 6 ms a line: like all records here it survives the process, not a power cut."""
-            lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
-            with file_lock(lock), path.open("ab+") as file:
-                _mend(file)
-                file.write(lines.encode())
+    def unreachable(self, error: Exception) -> ConfigError:
+        """Return the error of a storage that does not answer, without passwords."""
+        why = masked(" ".join(str(getattr(error, "orig", None) or error).split()))[:300]
+        return ConfigError(f"hydra.sweeper.storage={self.shown} cannot be opened: {why}")
 
-    return Backend(str(path), Lock())
+    @contextlib.contextmanager
+    def locked(self, study: str) -> Iterator[None]:
+        """Let nobody else propose trials of this study: none is proposed twice or beyond ``n_trials``.
 
-
-def _mend(journal: BinaryIO) -> None:
-    """Cut off a line that a full disk or a power cut has left unfinished: what follows it could not be read.
-
-    Only where a line is about to be added, under the lock: elsewhere it may be one that another process is writing.
-    """
-    size = journal.seek(0, os.SEEK_END)
-    journal.seek(max(0, size - 1))
-    if journal.read() not in (b"", b"\n"):
-        journal.seek(0)
-        journal.truncate(journal.read().rfind(b"\n") + 1)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(place: Place) -> Iterator[None]:
-    """Optuna makes its tables where it finds none: processes that begin together would make them twice."""
-    if place.path is not None:
-        with file_lock(_study_file(place.path)):
-            yield
-        return
-    from sqlalchemy import create_engine
-
-    assert place.url is not None
-    engine = create_engine(place.url, **_engine_options(place))
-    try:
-        with _server_lock(engine, "tables"):
-            yield
-    finally:
-        engine.dispose()
-
-
-@contextlib.contextmanager
-def study_lock(place: Place, storage: Any, study: str) -> Iterator[None]:
-    """While it is held nobody else proposes trials of this study: none is proposed twice or beyond ``n_trials``."""
-    if place.path is not None:
-        with file_lock(_study_file(place.path)):
-            yield
-        return
-    with _server_lock(getattr(storage, "_backend", storage).engine, f"study {study}"):
-        yield
-
-
-def _study_file(path: Path) -> Path:
-    return path.with_name(f".{path.name}.study")
-
-
-@contextlib.contextmanager
-def _server_lock(engine: Engine, name: str) -> Iterator[None]:
-    """The critical section of all processes on a server's database; it ends with their connection if they die."""
-    from sqlalchemy import text
-
-    number = int.from_bytes(hashlib.sha256(f"mlp_study {name}".encode()).digest()[:8], "big", signed=True)
-    kind = engine.dialect.name
-    with engine.connect() as connection:
-        if kind == "postgresql":  # held until the end of the transaction, which is the connection's
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({number})"))
-            yield
-        elif kind in ("mysql", "mariadb"):
-            connection.execute(text(f"SELECT GET_LOCK('mlp_study{number}', 600)"))
+        A server's lock ends with its connection, a file's with its process.
+        """
+        if self.locks is not None:
+            with self.locks.exclusive("study"):
+                yield
+            return
+        digest = hashlib.sha256(f"mlp_study study {study}".encode()).digest()[:8]
+        number = int.from_bytes(digest, "big", signed=True)
+        with self.database.engine.connect() as connection:
+            kind = connection.dialect.name
+            if kind == "postgresql":  # held until the end of the transaction, which is the connection's
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({number})"))
+            elif kind in ("mysql", "mariadb"):
+                connection.execute(text(f"SELECT GET_LOCK('mlp_study{number}', 600)"))
             try:
                 yield
             finally:
-                connection.execute(text(f"SELECT RELEASE_LOCK('mlp_study{number}')"))
-        else:  # databases without locks by name go without
-            yield
+                if kind in ("mysql", "mariadb"):
+                    connection.execute(text(f"SELECT RELEASE_LOCK('mlp_study{number}')"))
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal, which also goes on behind a line that a full disk or a power cut has left unfinished."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, JournalFileOpenLock(path))
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read lines; Optuna notices that the last one is damaged only when another one follows, at any moment."""
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise ConfigError(f"hydra.sweeper.storage={self._file_path} cannot be opened: {error}") from None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines, in place of a half line at the end: what followed it could not be read.
+
+        Without Optuna's fsync, 6 ms a line: like all records here it survives the process, not a power cut.
+
+        Raises:
+            WriteError: the disk is full or read-only.
+        """
+        lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
+        try:
+            self._lock.acquire()
+            try:
+                with Path(self._file_path).open("ab+") as journal:
+                    end = journal.seek(0, os.SEEK_END)
+                    journal.seek(max(0, end - 1))
+                    if journal.read() not in (b"", b"\n"):
+                        journal.seek(0)
+                        journal.truncate(journal.read().rfind(b"\n") + 1)
+                    journal.write(lines.encode())
+            finally:
+                self._lock.release()
+        except OSError as error:
+            raise cannot_write(Path(self._file_path), error) from error

@@ -9,36 +9,36 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.errors import Interrupted, StudyError, one_line
 from mlp_study.figures.run import RunFigures
-from mlp_study.records.atomic import WriteError, write_file
-from mlp_study.records.recorded import train_recorded
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
-from mlp_study.records.summary import summary_lines
+from mlp_study.records.run_summary import summary_lines
+from mlp_study.runtime.files import WriteError, write_file
 from mlp_study.sweep.hydra_files import HydraFiles, typed
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import Store
+from mlp_study.training.population import train_or_resume
 from mlp_study.training.results import MemberResult
 
 if TYPE_CHECKING:
-    from mlp_study.lightning import Callback
+    from lightning.pytorch import Callback
 
 log = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds between two looks at runs that another process trains
 
-Item = TypeVar("Item")
+After = Callable[[Population, int], None]  # told of each population that is done, and how many of its runs trained here
 
 
 @dataclass
-class Keeping:
-    """What the members leave beside their numbers.
+class SavePolicy:
+    """Which models and metadata are saved.
 
     Attributes:
         hydra_files: writes each member's ``.hydra/``; None for none.
@@ -55,13 +55,21 @@ class Keeping:
     best_folder: Path | None = None
 
     def settled(self, config: RunConfig) -> RunConfig:
-        """The member's config as it is recorded: with its W&B group and what is kept of it."""
+        """Return the member's config as it is recorded: with its W&B group and what is saved of it."""
         group = config.wandb.group or self.group
         save = self.save if config.save == "auto" else config.save
         return dataclasses.replace(config, save=save, wandb=dataclasses.replace(config.wandb, group=group))
 
+    def recorder(self, cells: Sequence[Cell], folders: Sequence[Path]) -> Recorder:
+        """Make what records the members."""
+        if self.hydra_files is not None:
+            for folder, cell in zip(folders, cells, strict=True):
+                self.hydra_files.write(folder, cell)
+        draw = figures_of(cells[0].config) if self.settled(cells[0].config).save == "all" else None
+        return MemberRecorder(folders, overrides=[typed(cell.overrides) for cell in cells], draw=draw, patient=False)
+
     def keep_best(self, results: Sequence[MemberResult], folders: Sequence[Path]) -> None:
-        """Of runs with ``save=best`` only the best one so far keeps its model."""
+        """Of runs with ``save=best`` keep only the model of the best one so far."""
         for result, folder in zip(results, folders, strict=True):
             accuracy = result.metrics.get("val/accuracy", -math.inf)
             if result.config.save == "best" and accuracy > self.best:
@@ -71,7 +79,7 @@ class Keeping:
                 self.best, self.best_folder = accuracy, folder
 
     def keep_best_of_all(self, cells: Sequence[Cell], store: Store) -> None:
-        """The same over all processes, each of which has kept its own best."""
+        """Do the same over all processes, each of which has kept its own best."""
         kept = {c.run_id: store.place(c.run_id) for c in cells if self.settled(c.config).save == "best"}
         with_model = [folder for folder in kept.values() if (folder / MODEL).exists()]
         ranked = sorted(with_model, key=lambda folder: read_json(folder / RESULT).get("val/accuracy") or 0.0)
@@ -84,49 +92,49 @@ class Executor:
 
     Args:
         store: the sweep's folder.
-        keeping: what the members leave beside their numbers.
+        policy: which models and metadata are saved.
         callbacks: further Lightning callbacks for every population, such as a progress bar.
         retry_failed: whether runs that are recorded as failed are trained again.
+        say: told, once, that other processes are waited for.
     """
 
     def __init__(
         self,
         store: Store,
-        keeping: Keeping | None = None,
+        policy: SavePolicy | None = None,
         callbacks: Sequence[Callback] = (),
         retry_failed: bool = False,
+        say: Callable[[str], object] = log.info,
     ) -> None:
-        self.store, self.keeping = store, keeping or Keeping()
+        self.store, self.policy, self.say = store, policy or SavePolicy(), say
         self.callbacks, self.retry_failed = list(callbacks), retry_failed
         self.stop = Interruption()
 
-    def run(
-        self,
-        populations: Sequence[Population],
-        after: Callable[[Population, int], None],
-        before: Callable[[Population], None] = lambda _: None,
-    ) -> None:
+    def run(self, populations: Sequence[Population], after: After = lambda *_: None) -> None:
         """Train all that is not finished; what other processes train is waited for, and taken over if they die.
-
-        Args:
-            populations: the plan's.
-            before: called before each population.
-            after: called after each population with the number of its members that were trained here.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; what is finished is on disk.
             WriteError: the disk is full or read-only.
         """
         with self.stop:
-            for waiting in rounds(populations, self._finished, log.info):
+            for waiting in self._rounds(populations):
                 for population in waiting:
                     self.stop.raise_if_asked()
-                    before(population)
                     after(population, self.population(population.cells))
                 self.retry_failed = False  # once is enough
 
-    def _finished(self, population: Population) -> bool:
-        return all(self.store.finished(cell.run_id) for cell in population.cells)
+    def _rounds(self, populations: Sequence[Population]) -> Iterator[list[Population]]:
+        """All of them; then, until all are finished, those that are not: other processes train them, or have died."""
+        waiting, told = list(populations), False
+        while waiting:
+            yield waiting
+            waiting = [p for p in waiting if not all(self.store.finished(cell.run_id) for cell in p.cells)]
+            if waiting and not told:
+                self.say("waiting for runs that another process trains")
+                told = True
+            if waiting:
+                time.sleep(POLL)
 
     def population(self, cells: Sequence[Cell]) -> int:
         """Train those of the cells that nobody else has; returns how many."""
@@ -155,22 +163,18 @@ class Executor:
 
     def _attempt(self, cells: Sequence[Cell]) -> None:
         """Train and record these members as one population, from its checkpoint if there is one."""
-        configs, recorder = [self.keeping.settled(cell.config) for cell in cells], self._recorder(cells)
-        checkpoint = self.store.checkpoint(Population(tuple(cells), 0, 0, 0))
-        results = train_recorded(configs, recorder, checkpoint, callbacks=[*self.callbacks, self.stop])
-        self.keeping.keep_best(results, recorder.folders)
+        configs, recorder = [self.policy.settled(cell.config) for cell in cells], self._recorder(cells)
+        checkpoint = self.store.checkpoint(Population(tuple(cells)))
+        with recorder:
+            results = train_or_resume(configs, recorder, checkpoint, callbacks=[*self.callbacks, self.stop])
+        self.policy.keep_best(results, recorder.folders)
 
     def _recorder(self, cells: Sequence[Cell]) -> Recorder:
-        folders = [self.store.place(cell.run_id) for cell in cells]
-        if self.keeping.hydra_files is not None:
-            for folder, cell in zip(folders, cells, strict=True):
-                self.keeping.hydra_files.write(folder, cell)
-        draw = figures_of(cells[0].config) if self.keeping.settled(cells[0].config).save == "all" else None
-        return MemberRecorder(folders, overrides=[typed(cell.overrides) for cell in cells], draw=draw, patient=False)
+        return self.policy.recorder(cells, [self.store.place(cell.run_id) for cell in cells])
 
     def record_failure(self, cell: Cell, error: Exception) -> None:
         """Write the record of a run that could not be trained."""
-        config = self.keeping.settled(cell.config)
+        config = self.policy.settled(cell.config)
         result = MemberResult(config, "failed", cause=in_words(error), population={"size": 1, "index": 0})
         log.warning("run %s failed: %s", cell.run_id, result.cause)
         with self._recorder([cell]) as recorder:
@@ -182,25 +186,10 @@ class MemberRecorder(Recorder):
     """Records a sweep's members; each gets the few lines in ``train.log`` that a single run's has."""
 
     def finished(self, k: int, result: MemberResult) -> None:
-        """The member's folder is complete when this returns, but for its figures."""
+        """Write the member's folder; only its figures may come later."""
         lines = summary_lines(result, self.folders[k], self.wandb[k])
         write_file(self.folders[k] / "train.log", "".join(f"{what}: {value}\n" for what, value in lines))
         super().finished(k, result)
-
-
-def rounds(
-    populations: Sequence[Item], finished: Callable[[Item], bool], say: Callable[[str], object]
-) -> Iterator[list[Item]]:
-    """All of them; then, until all are finished, those that are not: other processes train them, or have died."""
-    waiting, told = list(populations), False
-    while waiting:
-        yield waiting
-        waiting = [population for population in waiting if not finished(population)]
-        if waiting and not told:
-            say("waiting for runs that another process trains")
-            told = True
-        if waiting:
-            time.sleep(POLL)
 
 
 def figures_of(config: RunConfig) -> RunFigures:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.compose import explain
+from mlp_study.config.composing import explain
 from mlp_study.errors import ConfigError
 
 if TYPE_CHECKING:

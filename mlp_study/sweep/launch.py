@@ -5,36 +5,36 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.config import RunConfig
-from mlp_study.devices import check_device
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
-from mlp_study.records import tracking
-from mlp_study.records.atomic import make_folder
-from mlp_study.sweep import slurm, summary
-from mlp_study.sweep.cost import REHEARSAL_SECONDS
-from mlp_study.sweep.executor import Executor, Keeping
+from mlp_study.records import wandb_run
+from mlp_study.runtime.files import make_folder
+from mlp_study.sweep import printing, slurm
+from mlp_study.sweep.executor import After, Executor, SavePolicy
 from mlp_study.sweep.hydra_files import HydraFiles
-from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped
+from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped, shares_of
+from mlp_study.sweep.plugins import is_grid
 from mlp_study.sweep.processes import ProcessesExecutor, default_workers, workers_for
-from mlp_study.sweep.progress import SweepProgress, wanted
 from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
+from mlp_study.sweep.tasks import page_at_end
+from mlp_study.training.devices import check_device
+from mlp_study.training.progress import progress_callbacks
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
-    from mlp_study.conf import SlurmConfig
-    from mlp_study.reporting.make import Made
-    from mlp_study.sweep.callbacks import JobCallbacks
-    from mlp_study.sweep.composer import Composer
+    from mlp_study.config.plugin_settings import SlurmConfig
+    from mlp_study.sweep.fast_compose import Composer
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,9 @@ class Launch:
     Args:
         master: the sweep's own composed config, with its ``hydra`` node.
         composer: has composed the jobs.
-        executor, workers: as ``mlp_study.conf.LauncherConfig`` has them.
-        slurm: a task's needs where populations train as tasks of SLURM arrays.
-        callbacks: Hydra's, for each job.
+        executor, workers: as ``mlp_study.config.plugin_settings.LauncherConfig`` has them.
+        slurm: a task's needs where shards train as tasks of a SLURM array.
+        task: Hydra's task function, whose command makes the page at the end.
     """
 
     master: DictConfig
@@ -59,24 +59,21 @@ class Launch:
     executor: str
     workers: int | None
     slurm: SlurmConfig | None = None
-    callbacks: JobCallbacks | None = None
+    task: Any = None
 
     def run(self, jobs: Sequence[Sequence[str]], ids: tuple[str, ...], cells: Sequence[Cell]) -> list[JobReturn]:
         """Plan and train the composed jobs; see ``Executor.run`` for what it raises."""
-        composer, settings = self.composer, cells[0].config
+        settings, grid = cells[0].config, is_grid(self.master)
         store = Store(sweep_folder(self.master))
         # Another sweeper's batch says little of what its later ones will vary.
-        ours = str(self.master.hydra.sweeper._target_).endswith(".PopulationSweeper")
-        fixed = fixed_settings(cells) if ours else None
+        fixed = fixed_settings(cells) if grid else None
         store.check(fixed)
         done = {cell.run_id for cell in cells if store.finished(cell.run_id, settings.retry_failed)}
-        crew = partial(self.crew, settings)
-        plan = grouped(ids, cells, crew, share_of(settings), store.interrupted(), done)
+        plan = grouped(ids, cells, partial(self.crew, settings), share_of(settings), store.interrupted(), done)
         finished = {cell.run_id for cell in plan.cells if cell.run_id in done}
-        rehearsal = REHEARSAL_SECONDS if settings.dry_run else None
-        summary.print_plan(plan, store.folder, finished, rehearsal)
+        printing.print_plan(plan, store.folder, finished)
         if settings.dry_run:
-            return [MemberReturn(list(job), math.nan, composer) for job in jobs]
+            return [MemberReturn(list(job), math.nan, self.composer) for job in jobs]
         if self.slurm is None:  # there the tasks' machines count
             check_device(settings)
         store.open(fixed, [cell.run_id for cell in cells])
@@ -86,26 +83,26 @@ class Launch:
         with self.logged(store.folder), wandb_complete():
             with contextlib.closing(store):
                 if trains:
-                    self.train(plan, store, table, settings, HydraFiles(composer.full(cells[0].overrides)))
-                with store.claims.locked():  # of several processes the last one to end writes the whole table
+                    trains = self.train(plan, store, table, settings)
+                with store.exclusive():  # of several processes the last one to end writes the whole table
                     table.refresh()
                     table.write(parquet=True)
-            store.tidy()
+                store.tidy()
             whole = all(cell.run_id in table.rows for cell in cells)
-            made = self.report(store.folder, trains) if ours and settings.report and whole else None
+            made = page_at_end(self.task, store.folder, trains) if grid and settings.report and whole else None
             if trains and whole:
                 self.track(table, plan, settings, made.figures if made else {})
-        summary.print_summary(table, plan)
+        printing.print_summary(table, plan)
         if made:
             print(f"report: {made.page}", flush=True)
         mine = {cell.run_id for cell in plan.cells}
         return [
-            self.returned(job, table.rows.get(run_id), composer, run_id in mine)
+            self.returned(job, table.rows.get(run_id), run_id in mine)
             for job, run_id in zip(jobs, plan.jobs, strict=True)
         ]
 
     def crew(self, settings: RunConfig, work: float) -> Crew:
-        """Who trains so much work, as ``cost.work`` counts it."""
+        """Who trains so much work, as ``estimates.work`` counts it."""
         if self.slurm is not None:
             return Crew(self.workers or 1, slurm.population_bytes(self.slurm), shared=False)
         if self.executor == "process":
@@ -114,40 +111,27 @@ class Launch:
             self.workers or (default_workers() if self.executor == "processes" else workers_for(settings, work))
         )
 
-    def train(self, plan: Plan, store: Store, table: SweepTable, settings: RunConfig, files: HydraFiles) -> None:
-        """All populations; the table is written after each, also when a signal ends the sweep."""
+    def train(self, plan: Plan, store: Store, table: SweepTable, settings: RunConfig) -> bool:
+        """Train all that is left; the table is written after each population, also when a signal ends the sweep.
+
+        Returns:
+            Whether this process has written results; tasks of a cluster say themselves that they have.
+        """
         few = len(plan) + plan.elsewhere <= MODELS_UP_TO
-        keeping = Keeping(files, self.name(store.folder), "models" if few else "best")
+        files = HydraFiles(self.composer.full(next(plan.cells).overrides))
+        policy = SavePolicy(files, self.name(store.folder), "models" if few else "best")
         table.refresh()
-        keeping.best = max((row.get("val/accuracy", -math.inf) for row in table.rows.values()), default=-math.inf)
-        todo = [p for p in plan.populations if any(self._waits(cell, store, settings) for cell in p.cells)]
-        progress = SweepProgress(todo, wanted(settings))
-
-        def returned(cell: Cell) -> JobReturn:
-            return self.returned(cell.overrides, table.rows.get(cell.run_id), self.composer, True)
-
-        def after(population: Population, trained: int) -> None:
-            for cell in population.cells if settings.retry_failed else ():
-                table.forget(cell.run_id)
-            if trained:
-                table.keep_up()
-            if trained and self.callbacks is not None:
-                self.callbacks.end(population.cells, store, returned)
-            progress.end(population)
-
-        if self.callbacks is not None:
-            self.callbacks.start([c for p in todo for c in p.cells if self._waits(c, store, settings)], store)
+        policy.best = max((row.get("val/accuracy", -math.inf) for row in table.rows.values()), default=-math.inf)
+        retry = settings.retry_failed
+        todo = [p for p in plan.populations if any(not store.finished(c.run_id, retry) for c in p.cells)]
+        after = self.after_each(todo, table, settings)
         try:
-            with progress:
-                if self.slurm is not None:
-                    gpu = settings.trainer.accelerator in ("gpu", "cuda")
-                    cluster = slurm.SlurmExecutor(store.folder, keeping, self.slurm, gpu, settings.retry_failed)
-                    cluster.run(todo, after)
-                elif (workers := min(plan.crew.workers, len(todo))) > 1:
-                    executor = ProcessesExecutor(store.folder, keeping, workers, settings.retry_failed)
-                    executor.run(todo, after, progress.heard)
-                else:
-                    Executor(store, keeping, [progress], settings.retry_failed).run(todo, after, progress.begin)
+            if self.slurm is not None:
+                return self.train_on_cluster(plan, store, policy, settings, after)
+            if (workers := min(plan.crew.workers, len(todo))) > 1:
+                ProcessesExecutor(store.folder, policy, workers, retry).run(todo, after)
+            else:
+                Executor(store, policy, progress_callbacks(settings), retry).run(todo, after)
         except Interrupted as signal:
             table.refresh()
             table.write()
@@ -156,17 +140,43 @@ class Launch:
             raise type(signal)(
                 f"{signal}; {finished}, the same command with sweep_dir={store.folder} resumes"
             ) from signal
+        return True
 
-    @staticmethod
-    def _waits(cell: Cell, store: Store, settings: RunConfig) -> bool:
-        return not store.finished(cell.run_id, settings.retry_failed)
+    def after_each(self, todo: Sequence[Population], table: SweepTable, settings: RunConfig) -> After:
+        """What happens when a population is done: the table, and a line with the time left where there is a bar."""
+        began, shown, work = time.monotonic(), bool(progress_callbacks(settings)), sum(p.work for p in todo)
+        done: list[float] = []
+
+        def after(population: Population, trained: int) -> None:
+            for cell in population.cells if settings.retry_failed else ():
+                table.forget(cell.run_id)
+            if trained:
+                table.keep_up()
+            done.append(population.work)
+            if shown and work and len(done) < len(todo):
+                left = (time.monotonic() - began) * max(0.0, work / max(sum(done), 1e-9) - 1)
+                print(f"  population {len(done)}/{len(todo)} is done, about {printing.duration(left)} left", flush=True)
+
+        return after
+
+    def train_on_cluster(self, plan: Plan, store: Store, policy: SavePolicy, settings: RunConfig, after: After) -> bool:
+        """Train the plan as tasks of a SLURM array, as many as it has populations."""
+        assert self.slurm is not None
+        needs = self.slurm
+        if needs.gpus_per_node is None and settings.trainer.accelerator in ("gpu", "cuda"):
+            needs = replace(needs, gpus_per_node=1)
+        shards = shares_of(list(plan.cells), min(len(plan.populations), slurm.MOST_TASKS))
+        left = [any(not store.finished(c.run_id, settings.retry_failed) for c in shard) for shard in shards]
+        command = slurm.task_command(self.master, store.folder)
+        executor = slurm.SlurmExecutor(store.folder, policy, needs, command)
+        return executor.run(shards, [number for number, waits in enumerate(left) if waits], after) > 0
 
     def track(self, table: SweepTable, plan: Plan, settings: RunConfig, figures: Mapping[str, Path]) -> None:
         """One more W&B run, the sweep's own: the table of all runs, how they ended, and the report's figures."""
         name = self.name(table.folder)
-        swept = summary.swept_keys(plan)
+        swept = printing.swept_keys(plan)
         about = {"swept": swept, "jobs": len(plan.jobs), "sweep_dir": str(table.folder)}
-        run = tracking.open_sweep(table.folder, settings, name, about)
+        run = wandb_run.open_sweep(table.folder, settings, name, about)
         rows = list(table.rows.values())
         columns = [*dict.fromkeys([*swept, *TABLE_COLUMNS])]
         run.table("runs", columns, [[plain(row.get(column)) for column in columns] for row in rows])
@@ -177,13 +187,6 @@ class Launch:
         if figures:
             run.images(dict(figures))
         run.finish()
-
-    @staticmethod
-    def report(folder: Path, trained: bool) -> Made | None:
-        """The report of the sweep, unless it is there and nothing was trained."""
-        from mlp_study.reporting.make import PAGE, report_at_end
-
-        return report_at_end(folder) if trained or not (folder / PAGE).exists() else None
 
     def name(self, folder: Path) -> str:
         """The sweep's name in W&B: its file's in ``sweeps/``, with its folder's."""
@@ -204,17 +207,19 @@ class Launch:
             logging.getLogger().removeHandler(handler)
             handler.close()
 
-    def returned(self, job: Sequence[str], row: Mapping[str, Any] | None, composer: Composer, mine: bool) -> JobReturn:
+    def returned(self, job: Sequence[str], row: Mapping[str, Any] | None, mine: bool) -> JobReturn:
         """A job's result for the sweeper: its validation accuracy, or the error that it failed with.
 
-        A run of another share (not ``mine``) that is not there yet, or has failed, is that share's affair.
+        A run of another share (not ``mine``) that is not there yet, or has failed, is reported by that share.
         """
         if not mine:
-            return MemberReturn(list(job), math.nan if row is None else row.get("val/accuracy", math.nan), composer)
+            return MemberReturn(
+                list(job), math.nan if row is None else row.get("val/accuracy", math.nan), self.composer
+            )
         if row is None or row["outcome"] == "failed":
             why = "its result cannot be read" if row is None else row.get("cause")
-            return MemberReturn(list(job), RunFailed(f"{' '.join(job)}: {why}"), composer)
-        return MemberReturn(list(job), row.get("val/accuracy", math.nan), composer)
+            return MemberReturn(list(job), RunFailed(f"{' '.join(job)}: {why}"), self.composer)
+        return MemberReturn(list(job), row.get("val/accuracy", math.nan), self.composer)
 
 
 @contextlib.contextmanager
@@ -223,7 +228,7 @@ def wandb_complete() -> Iterator[None]:
     try:
         yield
     finally:
-        tracking.wait()
+        wandb_run.wait()
 
 
 def plain(value: Any) -> Any:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.devices import on_gpu
 from mlp_study.factors.optimizers import OPTIMIZERS
+from mlp_study.training.devices import on_gpu
 
 if TYPE_CHECKING:
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
     from mlp_study.data.images import ImageSet
 
 GB = 2**30

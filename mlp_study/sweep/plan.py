@@ -4,49 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlp_study.config import RunConfig
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.errors import ConfigError
 from mlp_study.sweep import memory
-from mlp_study.sweep.cost import work
+from mlp_study.sweep.estimates import work
 
 if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet, Sizes
-    from mlp_study.sweep.composer import Composer
+    from mlp_study.sweep.fast_compose import Composer
+
+SAMPLED = 2_000  # runs of a very large grid that are composed for its plan
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: its config, its id, and what was typed for it."""
+    """One run of a plan.
+
+    Attributes:
+        run_id: names its folder: its id, in a reproduction with the folders above.
+        overrides: what was typed for it.
+        number: of its first job.
+        apart: runs with different words here never train together.
+    """
 
     run_id: str
     config: RunConfig
     overrides: tuple[str, ...]
-    number: int = 0  # of its first job
+    number: int = 0
+    apart: str = ""
 
 
 @dataclass(frozen=True)
 class Population:
-    """Cells that train in lockstep, and what they cost.
+    """Runs that train in lockstep, and what they cost.
 
     Attributes:
         bytes: estimated memory.
-        steps: updates of each member.
-        work: of all members, in the unit of ``cost.work``.
+        steps: updates of each run.
+        work: of all runs, in the unit of ``estimates.work``.
     """
 
     cells: tuple[Cell, ...]
-    bytes: int
-    steps: int
-    work: float
+    bytes: int = 0
+    steps: int = 0
+    work: float = 0.0
 
     @property
     def name(self) -> str:
-        """The same for the same members: names its checkpoint."""
+        """The same for the same runs: names its checkpoint."""
         return hashlib.sha256("".join(cell.run_id for cell in self.cells).encode()).hexdigest()[:16]
 
 
@@ -96,36 +107,32 @@ class Plan:
         return sum(len(population.cells) for population in self.populations)
 
 
-def make_plan(jobs: Sequence[Sequence[str]], composer: Composer, workers: int = 1, first: int = 0) -> Plan:
-    """Compose, check and group all jobs; nothing is trained or written.
-
-    Args:
-        jobs: one list of overrides a job.
-        composer: turns them into configs.
-        workers: processes that will share the memory and the work.
-        first: the number of the first job.
-
-    Raises:
-        ConfigError: no jobs, or one that is not valid; the message names the override.
-        DataError: a data set cannot be read.
-    """
-    return grouped(*composed(jobs, composer, first), Crew(workers))
+def make_plan(jobs: Sequence[Sequence[str]], composer: Composer) -> Plan:
+    """Compose, check and group all jobs for this process; raises what ``composed`` and ``grouped`` raise."""
+    return grouped(*composed(jobs, composer))
 
 
 def composed(
     jobs: Sequence[Sequence[str]], composer: Composer, first: int = 0
 ) -> tuple[tuple[str, ...], tuple[Cell, ...]]:
-    """The run id of each job, and each distinct run once; raises ConfigError as ``make_plan`` does."""
+    """Return the run id of each job, and each distinct run once.
+
+    Args:
+        jobs: one list of overrides a job.
+        composer: turns them into configs.
+        first: the number of the first job.
+
+    Raises:
+        ConfigError: no jobs, or one that is not valid; the message names the override.
+    """
     if not jobs:
         raise ConfigError("the sweep is empty: there is nothing to train")
     ids: list[str] = []
     cells: dict[str, Cell] = {}
     for number, job in enumerate(jobs, first):
         config = RunConfig.from_dict(composer.compose(job))
-        run_id = config.run_id
-        ids.append(run_id)
-        if run_id not in cells:
-            cells[run_id] = Cell(run_id, config, tuple(job), number)
+        ids.append(config.run_id)
+        cells.setdefault(config.run_id, Cell(config.run_id, config, tuple(job), number))
     return tuple(ids), tuple(cells.values())
 
 
@@ -137,12 +144,12 @@ def grouped(
     begun: Iterable[tuple[str, ...]] = (),
     finished: Collection[str] = (),
 ) -> Plan:
-    """The plan of these runs.
+    """Plan these runs.
 
     Args:
         ids: the run id of each job.
         cells: the distinct runs.
-        crew: who trains, or what says so from the work that there is to do (``cost.work``); None: this process.
+        crew: who trains, or what says so from the work that there is to do (``estimates.work``); None: this process.
         share: ``i/n``: plan only the i-th of n shares.
         begun: members of populations that have a checkpoint: they stay together, whatever memory is free now.
         finished: runs that there is nothing to do for.
@@ -150,8 +157,11 @@ def grouped(
     Raises:
         DataError: a data set cannot be read.
     """
-    mine = list(cells) if share is None else _share(cells, *map(int, share.split("/")))
-    populations = [] if not mine else [*_begun(mine, begun)]
+    mine = list(cells)
+    if share is not None:
+        number, count = map(int, share.split("/"))
+        mine = shares_of(cells, count)[number]
+    populations = [*_begun(mine, begun)]
     taken = {cell.run_id for population in populations for cell in population.cells}
     groups = groups_of(cell for cell in mine if cell.run_id not in taken)
     if callable(crew):
@@ -159,20 +169,19 @@ def grouped(
         left += sum(group.work(cell) for group in groups for cell in group.cells if cell.run_id not in finished)
         crew = crew(left)
     crew = crew or Crew()
-    populations += chunked(groups, crew)
-    return Plan(ids, tuple(populations), len(cells) - len(mine), crew)
+    return Plan(ids, (*populations, *chunked(groups, crew)), len(cells) - len(mine), crew)
 
 
-def _share(cells: Sequence[Cell], number: int, count: int) -> list[Cell]:
-    """The ``number``-th of ``count`` shares of about equal work; it follows from the cells alone, on any machine.
+def shares_of(cells: Sequence[Cell], count: int) -> list[list[Cell]]:
+    """Divide runs into ``count`` shares of about equal work; they follow from the runs alone, on any machine.
 
     All runs are laid on a line, those of equal shapes next to each other, and the line is cut in equal lengths.
     """
     line = [(cell, group.work(cell)) for group in groups_of(cells) for cell in group.cells]
-    total, before, found = sum(length for _, length in line), 0.0, []
+    total, before = sum(length for _, length in line), 0.0
+    found: list[list[Cell]] = [[] for _ in range(count)]
     for cell, length in line:
-        if number <= (before + length / 2) * count / total < number + 1:
-            found.append(cell)
+        found[min(count - 1, int((before + length / 2) * count / total))].append(cell)
         before += length
     return found
 
@@ -213,7 +222,7 @@ class Group:
         return memory.member_bytes(cell.config, self.images, self.sizes.batch)
 
     def work(self, cell: Cell) -> float:
-        """Of one, in the unit of ``cost.work``."""
+        """Of one, in the unit of ``estimates.work``."""
         return work(cell.config, self.images, self.steps, self.sizes.train, self.sizes.validation)
 
     def most(self, crew: Crew) -> int:
@@ -225,19 +234,18 @@ class Group:
 
 def groups_of(cells: Iterable[Cell]) -> list[Group]:
     """Runs by shape, in the order in which neighbours share most; raises DataError if their data cannot be read."""
-    from mlp_study.training.population import lockstep_order, shape_key
+    from mlp_study.training.lockstep import lockstep_order, shape_key
 
     groups: dict[object, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(shape_key(cell.config), []).append(cell)
-    return [group_of([group[k] for k in lockstep_order([c.config for c in group])]) for group in groups.values()]
-
-
-def group_of(cells: Sequence[Cell]) -> Group:
-    """Runs of one shape with what they cost; raises DataError if their data set cannot be read."""
-    first = cells[0].config
-    images = load(first.data.name, first.data_root, **first.data.options)
-    return Group(tuple(cells), images, first.data.sizes(images))
+        groups.setdefault((cell.apart, shape_key(cell.config)), []).append(cell)
+    found = []
+    for group in groups.values():
+        first = group[0].config
+        images = load(first.data.name, first.data_root, **first.data.options)
+        ordered = tuple(group[k] for k in lockstep_order([cell.config for cell in group]))
+        found.append(Group(ordered, images, first.data.sizes(images)))
+    return found
 
 
 def chunked(groups: Sequence[Group], crew: Crew) -> Iterator[Population]:
@@ -256,3 +264,54 @@ def chunked(groups: Sequence[Group], crew: Crew) -> Iterator[Population]:
         chunks = min(chunks, count)
         for chunk in range(chunks):
             yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Populations of a plan that are alike.
+
+    Attributes:
+        config: of any of their runs.
+        runs: how many they have together.
+        populations: how many they are.
+        members: of the largest of them.
+        bytes: memory of the largest of them.
+        steps: updates of each run.
+        work: of all runs, in the unit of ``estimates.work``.
+    """
+
+    config: RunConfig
+    runs: int
+    populations: int
+    members: int
+    bytes: int
+    steps: int
+    work: float
+
+
+def sampled_parts(axes: Mapping[str, Sequence[str]], composer: Composer) -> list[Part]:
+    """The plan of a grid that is too large to be composed run by run, from some of its runs drawn at random.
+
+    Args:
+        axes: each key's overrides, ``key=value``.
+        composer: turns them into configs.
+
+    Raises:
+        ConfigError: a run that was drawn is not valid.
+        DataError: a data set cannot be read.
+    """
+    values = [list(dict.fromkeys(axis)) for axis in axes.values()]
+    runs, drawn = math.prod(map(len, values)), random.Random(0)
+    jobs = [[drawn.choice(axis) for axis in values] for _ in range(SAMPLED)]
+    for axis, some in enumerate(values):  # each value of a short axis at least once
+        for job, value in zip(jobs, some, strict=False):
+            job[axis] = value
+    _, cells = composed(jobs, composer)
+    parts, crew = [], Crew()
+    for group in groups_of(cells):
+        most, scale = group.most(crew), runs / len(cells)
+        count = max(1, round(len(group.cells) * scale))
+        size = max(map(group.bytes, group.cells)) * min(count, most)
+        work = sum(map(group.work, group.cells)) * scale
+        parts.append(Part(group.cells[0].config, count, -(-count // most), min(count, most), size, group.steps, work))
+    return parts

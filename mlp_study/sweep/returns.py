@@ -13,7 +13,7 @@ from mlp_study.errors import StudyError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from mlp_study.sweep.composer import Composer
+    from mlp_study.sweep.fast_compose import Composer
 
 
 class RunFailed(StudyError):

@@ -1,8 +1,9 @@
-"""Populations as tasks of SLURM arrays, through submitit; this process waits, and survives tasks that die.
+"""A sweep as tasks of a SLURM array, each of which trains one shard; this process waits for them.
 
-What a task has trained is in the sweep's folder, so nothing depends on its answer: a task that is gone from the queue
-without one is submitted again, and after ``max_retries`` its unfinished runs are recorded as failed. A task that SLURM
-preempts or that reaches its time limit writes a checkpoint, requeues itself and goes on; that is no death.
+The tasks are the same commands that ``scripts/slurm/sweep.sbatch`` submits. What they have trained is in the sweep's
+folder, so nothing depends on an answer: a shard whose task is gone from the queue before all its runs are finished is
+submitted again, and after ``max_retries`` its unfinished runs are recorded as failed. A task that SLURM preempts, or
+that reaches its time limit, writes a checkpoint, requeues itself and goes on; that is no death.
 """
 
 from __future__ import annotations
@@ -11,35 +12,58 @@ import collections
 import contextlib
 import dataclasses
 import logging
+import shlex
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlp_study.conf import SlurmConfig
-from mlp_study.errors import ConfigError, Interrupted, Preempted, StudyError, no_such_option
-from mlp_study.sweep.claims import slurm_job
-from mlp_study.sweep.executor import Executor, Keeping
+from mlp_study.config.plugin_settings import SlurmConfig
+from mlp_study.errors import ConfigError, Interrupted, StudyError, no_such_option
+from mlp_study.sweep.executor import After, Executor, SavePolicy
 from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.memory import GB, SHARE
-from mlp_study.sweep.plan import Population
+from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import INSIDE, Store
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
-LOGS = "slurm"  # within the sweep's own folder: submitit's files and each task's log
-ANSWER_WAIT = 10.0  # seconds that a file server may take to show the answer of a task that is gone
+LOGS = "slurm"  # within the sweep's own folder: each task's log
+RESULT_WAIT = 10.0  # seconds that a file server may take to show the results of a task that is gone
 ASK_TIMEOUT = 60.0
+MOST_TASKS = 1000  # of an array, by SLURM's default
+
+SCRIPT = """#!/usr/bin/env bash
+{options}
+export OMP_NUM_THREADS={threads}
+{setup}
+{command} "shard=$SLURM_ARRAY_TASK_ID/{shards}" &
+child=$!
+trap 'kill -USR1 "$child"' USR1 USR2
+trap 'kill -TERM "$child"' TERM
+while true; do
+    wait "$child"
+    status=$?
+    kill -0 "$child" 2>/dev/null || break # a signal ends `wait` as well: then wait again
+done
+if [ "$status" -eq 75 ]; then # preempted: its checkpoint is written
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+fi
+exit "$status"
+"""
 
 
 def read_settings(node: dict[str, Any] | None) -> SlurmConfig:
     """The launcher's ``slurm`` node, checked.
 
     Raises:
-        ConfigError: an unknown or impossible setting, or no SLURM or submitit here.
+        ConfigError: an unknown or impossible setting, or no SLURM here.
     """
     known = {f.name: f for f in dataclasses.fields(SlurmConfig)}
     for key in node or {}:
@@ -62,10 +86,6 @@ def read_settings(node: dict[str, Any] | None) -> SlurmConfig:
         )
     if shutil.which("sbatch") is None:
         raise ConfigError("hydra.launcher.executor=slurm: there is no sbatch here; start the sweep on a SLURM cluster")
-    try:
-        import submitit  # noqa: F401 - only whether it is there
-    except ImportError:
-        raise ConfigError("hydra.launcher.executor=slurm needs submitit: pip install 'mlp_study[slurm]'") from None
     return settings
 
 
@@ -74,162 +94,145 @@ def population_bytes(settings: SlurmConfig) -> int | None:
     return None if settings.mem_gb is None else int(settings.mem_gb * GB * SHARE)
 
 
-@dataclass
-class Task:
-    """What one task does: submitit calls it, again after each requeue."""
+def task_command(master: DictConfig, folder: Path) -> list[str]:
+    """Return this command line as a task runs it: all in its own process, and into the same folder."""
+    hydra = master.hydra
+    sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    own = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(("hydra.launcher", "hydra/launcher"))]
+    words = [*own, *hydra.overrides.task, "hydra/launcher=population", "hydra.launcher.executor=process"]
+    if master.get("sweep_dir") is None:
+        words.append(f"sweep_dir={folder}")
+    flags = [word for path in sources for word in ("--config-dir", path)]
+    return [sys.executable, "-m", "mlp_study.train", "-m", *flags, *words]
 
-    folder: Path
-    keeping: Keeping
-    population: Population
-    retry_failed: bool
 
-    def __call__(self) -> int:
-        """Train the population, from its checkpoint if there is one; requeue this job if it is preempted."""
-        from mlp_study.records import tracking
-
-        store = Store(self.folder)
-        trained: list[int] = []
-        try:
-            executor = Executor(store, self.keeping, retry_failed=self.retry_failed)
-            executor.run([self.population], lambda _, count: trained.append(count))
-        except Preempted:
-            store.close()
-            tracking.wait()
-            job, _ = slurm_job()
-            subprocess.run(["scontrol", "requeue", job], check=True)
-            time.sleep(ASK_TIMEOUT)  # SLURM ends this process
-            raise
-        finally:
-            store.close()
-            tracking.wait()
-        return sum(trained)
-
-    def checkpoint(self) -> Any:
-        """For submitit, if the signal comes while nothing trains: the same again."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
+def batch_script(command: Sequence[str], shards: Sequence[int], count: int, logs: Path, settings: SlurmConfig) -> str:
+    """The array's batch script: a task for each of these shards, of ``count`` in all."""
+    options: dict[str, Any] = {
+        "job-name": "mlp_study",
+        "array": f"{','.join(map(str, shards))}%{min(settings.array_parallelism, len(shards))}",
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "time": settings.timeout_min,
+        "cpus-per-task": settings.cpus_per_task,
+        "mem": None if settings.mem_gb is None else f"{round(1024 * settings.mem_gb)}M",
+        "gpus-per-node": settings.gpus_per_node or None,
+        "signal": f"B:USR1@{settings.signal_delay_s}",
+        "output": logs / "%A_%a.out",
+        "open-mode": "append",
+        "requeue": True,
+        **{name.replace("_", "-"): value for name, value in settings.additional_parameters.items()},
+    }
+    lines = [
+        f"#SBATCH --{name}" + ("" if value is True else f"={shlex.quote(str(value))}")
+        for name, value in options.items()
+        if value is not None and value is not False
+    ]
+    return SCRIPT.format(
+        options="\n".join(lines),
+        threads=settings.cpus_per_task,
+        setup="\n".join(settings.setup),
+        command=shlex.join(command),
+        shards=count,
+    )
 
 
 class SlurmExecutor:
-    """Like ``Executor``, with each population a task of a SLURM array.
+    """Like ``Executor``, with each shard a task of a SLURM array.
 
     Args:
         folder: the sweep's folder, which all nodes see.
-        keeping: what the members leave beside their numbers.
+        policy: which models and metadata are saved, of runs that fail.
         settings: the launcher's.
-        gpu: whether a task needs a GPU, where the settings leave it open.
-        retry_failed: whether runs that are recorded as failed are trained again.
+        command: what a task runs, but for its shard.
     """
 
-    def __init__(
-        self, folder: Path, keeping: Keeping, settings: SlurmConfig, gpu: bool, retry_failed: bool = False
-    ) -> None:
-        self.folder, self.keeping, self.settings = folder.absolute(), keeping, settings
-        self.gpu, self.retry_failed = gpu, retry_failed
+    def __init__(self, folder: Path, policy: SavePolicy, settings: SlurmConfig, command: Sequence[str]) -> None:
+        self.folder, self.policy, self.settings, self.command = folder.absolute(), policy, settings, command
         self.logs = self.folder / INSIDE / LOGS
         self.store = Store(self.folder)
         self.stop = Interruption()
-        self._deaths: collections.Counter[str] = collections.Counter()
+        self._deaths: collections.Counter[int] = collections.Counter()
 
-    def run(self, populations: Sequence[Population], after: Callable[[Population, int], None]) -> None:
-        """Train all; ``after`` is called as each population ends.
+    def run(self, shards: Sequence[Sequence[Cell]], todo: Sequence[int], after: After) -> int:
+        """Train what is left of the shards; returns how many runs had to be recorded as failed here.
+
+        Args:
+            shards: the runs of each.
+            todo: the numbers of those that have something to train.
+            after: told of each that is done.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; the tasks are cancelled, and write checkpoints.
             StudyError: SLURM refuses the tasks.
         """
+        failed = 0
         with self.stop, contextlib.closing(self.store):
-            flying: dict[str, tuple[Any, Population]] = {}
+            tasks: dict[str, int] = {}
             try:
-                self._submit(populations, flying)
-                while flying:
+                tasks |= self._submit(todo, len(shards))
+                while tasks:
                     time.sleep(self.settings.poll_s)
                     self.stop.raise_if_asked()
-                    queued = in_queue(flying)
-                    lost = [self._ended(*flying.pop(job), after) for job in list(flying) if job not in queued]
-                    self._submit([population for population in lost if population], flying)
+                    queued, again = in_queue(tasks), []
+                    for job in [job for job in tasks if job not in queued]:
+                        shard = tasks.pop(job)
+                        if (cause := self._unfinished(shards[shard], job)) is None:
+                            after(Population(tuple(shards[shard])), len(shards[shard]))
+                        elif self._dies_again(shard, job, cause):
+                            again.append(shard)
+                        else:
+                            failed += self._give_up(shards[shard], shard, cause)
+                    tasks |= self._submit(again, len(shards))
             except BaseException as error:
-                if flying:
-                    subprocess.run(["scancel", *flying], check=False, timeout=ASK_TIMEOUT)
+                if tasks:
+                    subprocess.run(["scancel", *tasks], check=False, timeout=ASK_TIMEOUT)
                 if isinstance(error, Interrupted):
-                    raise type(error)(f"{error}; {len(flying)} SLURM tasks are cancelled") from error
+                    raise type(error)(f"{error}; {len(tasks)} SLURM tasks are cancelled") from error
                 raise
+        return failed
 
-    def _submit(self, populations: Sequence[Population], flying: dict[str, tuple[Any, Population]]) -> None:
-        if not populations:
-            return
-        import submitit
+    def _submit(self, shards: Sequence[int], count: int) -> dict[str, int]:
+        """Submit these shards as one array; returns the shard of each task."""
+        if not shards:
+            return {}
+        self.logs.mkdir(parents=True, exist_ok=True)
+        script = batch_script(self.command, shards, count, self.logs, self.settings)
+        done = subprocess.run(["sbatch", "--parsable"], input=script, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise StudyError(f"SLURM refuses the tasks: {done.stderr.strip() or done.stdout.strip()}")
+        array = done.stdout.strip().split(";")[0]
+        log.info("%d SLURM tasks submitted: %s", len(shards), array)
+        return {f"{array}_{shard}": shard for shard in shards}
 
-        executor = submitit.SlurmExecutor(folder=self.logs)
-        executor.update_parameters(**self._parameters(len(populations)))
-        tasks = [Task(self.folder, self.keeping, population, self.retry_failed) for population in populations]
-        try:
-            with executor.batch():
-                jobs = [executor.submit(task) for task in tasks]
-        except submitit.core.utils.FailedJobError as error:
-            raise StudyError(f"SLURM refuses the tasks: {error}") from error
-        flying.update({str(job.job_id): (job, p) for job, p in zip(jobs, populations, strict=True)})
-        log.info("%d SLURM tasks submitted: %s", len(jobs), jobs[0].job_id.split("_")[0])
-
-    def _parameters(self, tasks: int) -> dict[str, Any]:
-        """The settings by submitit's names."""
-        own = self.settings
-        gpus = own.gpus_per_node if own.gpus_per_node is not None else int(self.gpu)
-        found = {
-            "job_name": "mlp_study",
-            "partition": own.partition,
-            "account": own.account,
-            "qos": own.qos,
-            "time": own.timeout_min,
-            "cpus_per_task": own.cpus_per_task,
-            "mem": None if own.mem_gb is None else f"{round(1024 * own.mem_gb)}MB",
-            "gpus_per_node": gpus or None,
-            "array_parallelism": min(own.array_parallelism, tasks),
-            "signal_delay_s": own.signal_delay_s,
-            "setup": [f"export OMP_NUM_THREADS={own.cpus_per_task}", *own.setup],
-            "additional_parameters": {"requeue": True, "open_mode": "append", **own.additional_parameters},
-        }
-        return {name: value for name, value in found.items() if value is not None}
-
-    def _ended(self, job: Any, population: Population, after: Callable[[Population, int], None]) -> Population | None:
-        """A task that has left the queue; returns its population if it is to be submitted again."""
-        trained, cause = self._answer(job)
-        if cause is None:
-            for path in (job.paths.submitted_pickle, job.paths.result_pickle):
-                path.unlink(missing_ok=True)
-            after(population, trained)
-            return None
-        with self.store.claims.locked():
-            self.store.claims.drop(str(job.job_id))
-        self._deaths[population.name] += 1
-        log.warning("SLURM task %s, %d runs: %s", job.job_id, len(population.cells), cause)
-        if self._deaths[population.name] <= self.settings.max_retries:
-            return population
-        died = RuntimeError(f"its SLURM task ended {self._deaths[population.name]} times without a result: {cause}")
-        with self.store.claimed(population.cells) as mine:
-            for cell in mine:
-                Executor(self.store, self.keeping).record_failure(cell, died)
-        after(population, len(mine))
+    def _unfinished(self, cells: Sequence[Cell], job: str) -> str | None:
+        """Why the task has left runs behind; None if all are finished. A file server may show the last ones late."""
+        end = time.monotonic() + RESULT_WAIT
+        while not all(self.store.finished(cell.run_id) for cell in cells):
+            if time.monotonic() > end:
+                path = self.logs / f"{job}.out"
+                with contextlib.suppress(OSError):
+                    said = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                    if said and said[-1].startswith("error: "):
+                        return said[-1].removeprefix("error: ")
+                return f"it died without a result (log: {path})"
+            time.sleep(0.2)
         return None
 
-    def _answer(self, job: Any) -> tuple[int, str | None]:
-        """How many runs the task has trained, or why it has not; a file server may show its answer late."""
-        from submitit.core import utils
+    def _dies_again(self, shard: int, job: str, cause: str) -> bool:
+        """Note a death, and say whether the shard is to be submitted again."""
+        self.store.locks.forget_job(job)
+        self._deaths[shard] += 1
+        log.warning("SLURM task %s: %s", job, cause)
+        return self._deaths[shard] <= self.settings.max_retries
 
-        path, end = job.paths.result_pickle, time.monotonic() + ANSWER_WAIT
-        while not path.exists():
-            if time.monotonic() > end:
-                return 0, f"it died without a result (log: {job.paths.stderr})"
-            time.sleep(0.2)
-        try:
-            kind, value = utils.pickle_load(path)
-        except Exception as error:
-            return 0, f"its result cannot be read: {error}"
-        if kind == "success":
-            return int(value), None
-        lines = [line for line in str(value).splitlines() if line.strip()]
-        return 0, lines[-1].strip() if lines else "it failed"
+    def _give_up(self, cells: Sequence[Cell], shard: int, cause: str) -> int:
+        died = RuntimeError(f"its SLURM task ended {self._deaths[shard]} times without a result: {cause}")
+        with self.store.claimed(cells) as mine:
+            for cell in mine:
+                Executor(self.store, self.policy).record_failure(cell, died)
+        return len(mine)
 
 
 def in_queue(jobs: Iterable[str]) -> set[str]:
@@ -238,9 +241,8 @@ def in_queue(jobs: Iterable[str]) -> set[str]:
     ``squeue`` and not ``sacct``: many clusters keep no accounts, and a job that died would then seem to run for ever.
     """
     wanted = set(jobs)
-    arrays = sorted({job.split("_")[0] for job in wanted})
     found: set[str] = set()
-    for array in arrays:
+    for array in sorted({job.split("_")[0] for job in wanted}):
         command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={array}"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ASK_TIMEOUT)

@@ -13,9 +13,9 @@ from typing import Any
 
 from mlp_study.errors import ConfigError, DataError, spelt_out
 from mlp_study.records.run_folder import CURVES, RESULT, read_json, read_rows
-from mlp_study.sweep.claims import Claim, read_claim
-from mlp_study.sweep.store import INSIDE, MANIFEST, Store, asked_for
-from mlp_study.sweep.summary import duration
+from mlp_study.sweep.locks import Held, held_in
+from mlp_study.sweep.printing import duration
+from mlp_study.sweep.store import INSIDE, LOCKS, MANIFEST, Store, asked_for
 from mlp_study.sweep.table import CSV
 
 FAILURES_SHOWN = 10
@@ -104,11 +104,11 @@ def read_status(folder: Path) -> Status:
         status.began = min(when, when if status.began is None else status.began)
         status.last = max(when, when if status.last is None else status.last)
     running: set[str] = set()
-    for claim in _living(folder):
-        runs = [run_id for run_id in claim.runs if run_id not in finished]
+    for held in held_in(folder / INSIDE / LOCKS):
+        runs = [run_id for run_id in held.names if run_id not in finished]
         if runs:
             running.update(runs)
-            status.workers.append(Worker(_where(claim), len(runs), claim.since, _epoch(folder / runs[0])))
+            status.workers.append(Worker(_where(held), len(runs), held.since, _epoch(folder / runs[0])))
     waiting = set(asked_for(folder)) - finished - running
     begun = (run_id for members in Store(folder).interrupted() for run_id in members)
     status.checkpointed = sum(run_id in waiting for run_id in begun)
@@ -174,13 +174,9 @@ def _outcome(place: Path) -> tuple[str, str]:
     return str(result.get("outcome")), str(result.get("cause") or "")
 
 
-def _living(folder: Path) -> list[Claim]:
-    claims = map(read_claim, sorted((folder / INSIDE / "claims").glob("*.json")))
-    return [claim for claim in claims if claim is not None and claim.alive(time.time())]
-
-
-def _where(claim: Claim) -> str:
-    return f"{claim.host} process {claim.pid}" + (f" (SLURM job {claim.job})" if claim.job else "")
+def _where(held: Held) -> str:
+    owner = held.owner
+    return f"{owner.host} process {owner.pid}" + (f" (SLURM job {owner.job})" if owner.job else "")
 
 
 def _epoch(place: Path) -> int:

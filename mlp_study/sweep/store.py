@@ -4,7 +4,7 @@
 - ``multirun.yaml``: the sweep's own composed config
 - ``runs.csv``, at the end ``runs.parquet``: the table of all runs
 - ``<run_id>/``: each run's records
-- ``.sweep/``: the ids of all runs asked for, claims of living processes, checkpoints of populations that train
+- ``.sweep/``: the ids of all runs asked for, locks of living processes, checkpoints of populations that train
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import ConfigError, DataError
-from mlp_study.records.atomic import write_file
 from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.records.runs_table import flattened
-from mlp_study.sweep.claims import Claims
+from mlp_study.runtime.files import write_file
+from mlp_study.sweep.locks import LOCK, Locks
 from mlp_study.sweep.plan import Cell, Population
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of sweep.json; a newer one is refused
 HEADER_BYTES = 100 * 10**6  # the largest header that safetensors allows
-MANIFEST, INSIDE, RUNS = "sweep.json", ".sweep", "runs.txt"
+MANIFEST, INSIDE, RUNS, LOCKS = "sweep.json", ".sweep", "runs.txt", "locks"
 
 
 class Store:
@@ -35,7 +36,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.claims = Claims(folder / INSIDE / "claims")
+        self.locks = Locks(folder / INSIDE / LOCKS)
 
     def check(self, fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         """The manifest that this sweep will have there; ``fixed`` are its settings that do not vary, None: unknown.
@@ -64,7 +65,7 @@ class Store:
             ConfigError: another process has made another sweep of it in the meantime.
             WriteError: the disk is full or read-only.
         """
-        with self.claims.locked():
+        with self.exclusive():
             text = json.dumps(self.check(fixed), indent=1) + "\n"
             path, runs = self.folder / MANIFEST, self.folder / INSIDE / RUNS
             known = dict.fromkeys(asked_for(self.folder))
@@ -80,21 +81,22 @@ class Store:
             if members and not any(self.finished(run_id) for run_id in members):
                 yield members
 
-    def tidy(self) -> None:
+    def tidy(self, all_done: bool = False) -> None:
         """Remove checkpoints that nobody needs: of populations whose members were all finished in other company.
 
-        Where nobody else is at work, also claims and half-written files of killed processes.
+        Where nobody else is at work, also locks and half-written files of killed processes.
 
         Raises:
             WriteError: the folder cannot be written.
         """
         for path in self._checkpoints():
-            if all(self.finished(run_id) for run_id in members_of(path)):
+            if all_done or all(self.finished(run_id) for run_id in members_of(path)):
                 path.unlink(missing_ok=True)
-        with self.claims.locked():  # whoever writes in there holds a claim or the lock
-            if self.claims.alone():
+        with self.exclusive():
+            if self.locks.tidy():
                 for path in (self.folder / INSIDE).rglob(".*"):
-                    path.unlink(missing_ok=True)
+                    if path.suffix != LOCK:
+                        path.unlink(missing_ok=True)
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / INSIDE / "checkpoints").glob("*.safetensors"))
@@ -118,16 +120,27 @@ class Store:
             return bool(read_json(path)["outcome"] != "failed")
         return False
 
+    def exclusive(self) -> AbstractContextManager[None]:
+        """A section in which only one process at a time writes the folder's own files."""
+        return self.locks.exclusive("folder")
+
     @contextlib.contextmanager
     def claimed(self, cells: Sequence[Cell], retry_failed: bool = False) -> Iterator[list[Cell]]:
         """Those cells that are not finished and that no other process trains; inside the block no other gets them."""
-        ids = [cell.run_id for cell in cells]
-        with self.claims.claimed(lambda: [i for i in ids if not self.finished(i, retry_failed)]) as mine:
-            yield [cell for cell in cells if cell.run_id in mine]
+
+        def left() -> list[str]:
+            return [cell.run_id for cell in cells if not self.finished(cell.run_id, retry_failed)]
+
+        mine = self.locks.take(left())
+        try:
+            mine_now = set(mine) & set(left())  # another process may have finished some before they were locked
+            yield [cell for cell in cells if cell.run_id in mine_now]
+        finally:
+            self.locks.give_back(mine)
 
     def close(self) -> None:
-        """Give back what is claimed."""
-        self.claims.close()
+        """Give back what is locked."""
+        self.locks.close()
 
     def _foreign(self) -> bool:
         """Whether the folder has anything in it that is not this process's doing."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
-from mlp_study.records.atomic import write_file
 from mlp_study.records.run_folder import RESULT
 from mlp_study.records.runs_table import framed, read_run
+from mlp_study.runtime.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlp_study.config import EarlyStoppingConfig, RunConfig
+from lightning.pytorch import Callback, Trainer
+
+from mlp_study.config.schema import EarlyStoppingConfig
 from mlp_study.errors import DataError
-from mlp_study.lightning import Callback, Trainer
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import Probing
-from mlp_study.training.results import Listener, Row
+from mlp_study.training.results import Listener, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +23,17 @@ CHECKPOINT_SHARE = 50  # a checkpoint is due when this many times its own cost h
 
 
 class Recording(Callback):
-    """Tells the listener each member's rows; ends the fit when no member is left."""
+    """Tell the listener each member's rows."""
 
-    def __init__(self, listener: Listener, numbers: list[int]) -> None:
-        self.listener, self.numbers = listener, numbers
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Tell it who trains, in the caller's order."""
+        self.listener.started(pl_module.data.asked)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Losses at every ``log_every_n_steps``."""
+        """Report the losses at every ``log_every_n_steps``."""
         module: PopulationModule = pl_module
         losses_SK = module.block_losses_SK
         assert losses_SK is not None
@@ -39,25 +44,25 @@ class Recording(Callback):
             return
         for place, losses in enumerate(losses_SK[due].T.tolist()):
             k = module.live[place]
-            last = module.frozen[k].step if k in module.frozen else math.inf
-            rows: list[Row] = [
+            last = module.ended[k].step if k in module.ended else math.inf
+            rows: list[Metrics] = [
                 {"step": first + s, "train/step_loss": loss}
                 for s, loss in zip(due, losses, strict=True)
                 if first + s <= last
             ]
             if rows:
-                self.listener.steps_logged(self.numbers[k], rows)
+                self.listener.steps_logged(module.data.order[k], rows)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """One row a member; it was written by ``PopulationModule.end_epoch`` in ``EndOfEpoch`` before."""
+        """Report one row a member, as ``PopulationModule.end_epoch`` wrote it."""
         module: PopulationModule = pl_module
         for k, rows in enumerate(module.curves):
             if rows and rows[-1]["epoch"] == module.epochs_done:
-                self.listener.epoch_ended(self.numbers[k], rows[-1])
+                self.listener.epoch_ended(module.data.order[k], rows[-1])
 
 
 class EndOfEpoch(Callback):
-    """Closes the epoch's account; it comes first, so that the others find the rows."""
+    """End the epoch in the module; it comes first, so that the other callbacks find the rows."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the rows."""
@@ -65,7 +70,7 @@ class EndOfEpoch(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends a member whose monitored value has not improved for ``patience`` looks (Prechelt 1998), as Keras counts."""
+    """End a member whose monitored value has not improved for ``patience`` looks (Prechelt 1998), as Keras counts."""
 
     def __init__(self) -> None:
         self.best: dict[int, float] = {}
@@ -92,10 +97,10 @@ class EarlyStopping(Callback):
             often = module.configs[k].trainer.validate_every == 1 or rule.monitor.startswith("train/")
             seen = ("epoch" if often else "validation") + "s" * (waited != 1)
             if waited >= max(rule.patience, 1):
-                module.set_aside(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
+                module.end_member(place, "early_stopped", f"{rule.monitor} has not improved for {waited} {seen}")
 
-    def _look(self, k: int, rule: EarlyStoppingConfig, row: Row) -> int:
-        """How many of its values in a row have not improved, this one included."""
+    def _look(self, k: int, rule: EarlyStoppingConfig, row: Metrics) -> int:
+        """Count its values in a row that have not improved, this one included."""
         if rule.patience is None or rule.monitor not in row:
             return 0
         value = row[rule.monitor] * (-1 if rule.monitor.endswith("accuracy") else 1)
@@ -106,7 +111,7 @@ class EarlyStopping(Callback):
 
 
 class Compaction(Callback):
-    """Closes the gaps when half of the places are empty, and stops when all are."""
+    """Close the gaps when half of the places are empty; stop when all are."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Compact or stop."""
@@ -119,7 +124,7 @@ class Compaction(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes a checkpoint at an epoch's end whenever that costs little against the time since the last one.
+    """Write a checkpoint at an epoch's end whenever that costs little against the time since the last one.
 
     One that cannot be written is reported once and does not end the training.
     """
@@ -144,12 +149,7 @@ class Checkpoints(Callback):
         self.cost = self.written - began
 
 
-def member_callbacks(
-    configs: list[RunConfig], listener: Listener, numbers: list[int], checkpoint: Path | None
-) -> list[Callback]:
-    """The callbacks of a population, in the order in which an epoch's end must run them."""
-    found: list[Callback] = [EndOfEpoch(), Probing()]
-    if any(c.early_stopping.patience is not None for c in configs):
-        found.append(EarlyStopping())
-    found += [Recording(listener, numbers), Compaction()]
+def member_callbacks(listener: Listener, checkpoint: Path | None) -> list[Callback]:
+    """Make the callbacks of a population, in the order in which an epoch's end must run them."""
+    found = [EndOfEpoch(), Probing(), EarlyStopping(), Recording(listener), Compaction()]
     return [*found, Checkpoints(checkpoint)] if checkpoint is not None else found

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Block
-from mlp_study.data.module import PopulationData
-from mlp_study.devices import enough_memory
+from mlp_study.config.schema import RunConfig
 from mlp_study.factors.losses import LOSSES
 from mlp_study.probes.verdict import FARTHEST, Glimpse
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.devices import enough_memory
+from mlp_study.training.feed import Block
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measured, row_of
 
@@ -99,7 +99,6 @@ def watch(
         )
         for config in module.configs
     ]
-    module.setup("fit")
     module.on_train_start()
     module.on_train_epoch_start()
     first = measured(module.mlp, module.feed, initial, seen, whole=whole)
@@ -122,8 +121,8 @@ def watch(
                 break
             module.training_step(Block(block.split, block.index_RSB[:, :left], block.first_step), 0)
             _note_losses(module, found)
-    for k, frozen in module.frozen.items():
-        found[k].diverged = frozen.cause
+    for k, ended in module.ended.items():
+        found[k].diverged = ended.cause
     return found
 
 

@@ -2,7 +2,7 @@
 
 Manual optimization: the Trainer sees one "batch" per block of minibatches, so its cost is paid once a block. Losses
 stay on the device and leave it once a block (to find divergence) and once an epoch (to record it). A member that ends
-early is *frozen*: its numbers are set aside, and its place is zeroed if they are no longer finite, so that its
+early is ended: its numbers are set aside, and its place is zeroed if they are no longer finite, so that its
 neighbours go on undisturbed; when half of the places are free the population is compacted.
 """
 
@@ -12,23 +12,21 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from mlp_study.backprop import Backprop
-from mlp_study.data.blocks import Block, Feed
-from mlp_study.data.module import PopulationData
-from mlp_study.devices import step_bytes
 from mlp_study.errors import ConfigError
-from mlp_study.factors.factored import Gradient, cleared, summed
-from mlp_study.lightning import LightningModule
-from mlp_study.model import PopulationMLP
-from mlp_study.randomness import derived_seed, from_image
-from mlp_study.training.account import Frozen, Tally
-from mlp_study.training.checkpoint import read_checkpoint
-from mlp_study.training.results import Row
+from mlp_study.factors.lazy_gradient import Gradient, cleared, summed
+from mlp_study.model.backprop import Backprop
+from mlp_study.model.population import PopulationMLP
+from mlp_study.runtime.randomness import derived_seed, from_image
+from mlp_study.training.datamodule import PopulationData
+from mlp_study.training.devices import enough_memory, step_bytes
+from mlp_study.training.feed import Block, Feed
+from mlp_study.training.members import EndedMember, Tally
+from mlp_study.training.results import Metrics
 from mlp_study.training.updates import Updates
 
 SCALED_BYTES = 16 * 2**20  # scaled images at a time: a CPU's caches hold most of them until they are used
@@ -36,19 +34,19 @@ SCALED_BYTES_GPU = 64 * 2**20
 
 
 def predicted(logits_KCB: Tensor) -> Tensor:
-    """The class of the largest logit, the first of equals, [K, B]; ``argmax`` takes five times as long on a CPU."""
+    """Return the class of the largest logit, [K, B]; ``argmax`` takes five times as long on a CPU."""
     return logits_KCB.max(1).indices
 
 
 class PopulationModule(LightningModule):
-    """K members in lockstep.
+    """The LightningModule of K members that train in lockstep.
 
     Args:
         data: the input streams and, with them, the configs of all members.
 
     Attributes:
         live: the member numbers (positions in ``configs``) that still train, in their places' order.
-        frozen: the members that have ended.
+        ended: the members that have ended.
         block_losses_SK: loss of each live member in each step of the current block.
         diagnostics: what probes have found on each member, by when: ``initial``, ``step_100``.
         after_step: called after each update, if set.
@@ -59,22 +57,36 @@ class PopulationModule(LightningModule):
         self.automatic_optimization = False
         self.data, self.configs = data, data.configs
         configs, images = data.configs, data.images
-        self.mlp = PopulationMLP(configs, images.train_images_NI.shape[1], len(images.classes), self.feed.per_stream)
+        self._check_minibatches()
+        with enough_memory(configs[0]):
+            inputs, classes = images.train_images_NI.shape[1], len(images.classes)
+            self.mlp = PopulationMLP(configs, inputs, classes, self.feed.per_stream)
+            if configs[0].trainer.precision == "64":
+                self.mlp.double()
         self.total_steps = self.feed.sizes.steps * configs[0].trainer.max_epochs
         self.live = list(range(len(configs)))
-        self.frozen: dict[int, Frozen] = {}
-        self.curves: list[list[Row]] = [[] for _ in configs]
+        self.ended: dict[int, EndedMember] = {}
+        self.curves: list[list[Metrics]] = [[] for _ in configs]
         self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
         self.seconds_before, self._made = 0.0, time.perf_counter()
         self.block_losses_SK: Tensor | None = None
-        self.diagnostics: list[dict[str, Row]] = [{} for _ in configs]
+        self.diagnostics: list[dict[str, Metrics]] = [{} for _ in configs]
         self.after_step: Callable[[PopulationModule], None] | None = None
-        self.resume_from: Path | None = None
         self.trained_on = torch.device("cpu")
-        self.carried: Tally | None = None  # the account of an epoch that a checkpoint interrupts
+        self.carried = Tally()  # the sums of an epoch that a checkpoint interrupted
         self._held: Tensor | None = None
         self._held_by: Feed | None = None
         self._prepare()
+
+    def _check_minibatches(self) -> None:
+        """Refuse batch normalization of a minibatch of one, which has no variance, as torch.nn.BatchNorm1d does."""
+        sizes, data = self.feed.sizes, self.configs[0].data
+        last = sizes.train % sizes.batch or sizes.batch
+        if self.configs[0].model.norm == "batch" and last == 1:
+            raise ConfigError(
+                f"model.norm=batch with data.batch_size={data.batch_size} leaves 1 image to the last minibatch of "
+                f"{sizes.train}; it takes minibatches of at least 2, or model.norm=layer"
+            )
 
     @property
     def feed(self) -> Feed:
@@ -82,60 +94,54 @@ class PopulationModule(LightningModule):
         return self.data.feed
 
     def _prepare(self) -> None:
-        """What follows from the members that are live now."""
+        """Make what depends on the members that are live now."""
         self.backprop = Backprop(self.mlp)
         self.updates = Updates(self.mlp, self.total_steps)
         keys = [derived_seed(c.seed, "dropout") for c in self.mlp.configs]
         self.keys_K = torch.tensor(keys, device=self.device)
 
     def model(self, k: int) -> torch.nn.Sequential:
-        """Member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
+        """Return member k as a plain ``torch.nn.Sequential`` on scaled images [N, I]."""
         return self.whole().export(k)
 
-    def setup(self, stage: str) -> None:
-        """In 64-bit precision, the weights too (Lightning hook)."""
-        if self.mlp.configs[0].trainer.precision == "64":
-            self.mlp.double()
-
     def configure_optimizers(self) -> None:
-        """None: ``Updates`` applies each member's own rule (Lightning hook)."""
+        """Return none: ``Updates`` applies each member's own rule (Lightning hook)."""
 
     def transfer_batch_to_device(self, batch: Block, device: torch.device, dataloader_idx: int) -> Block:
-        """A block's indices, once for all of its steps (Lightning hook)."""
+        """Move a block's indices, once for all of its steps (Lightning hook)."""
         return replace(batch, index_RSB=batch.index_RSB.to(device))
 
     def on_train_start(self) -> None:
-        """The device is known now: images, keys and state follow the weights to it (Lightning hook)."""
+        """Move images, keys and optimizer state to the weights' device, known now (Lightning hook)."""
         self.trained_on = self.device
         self.feed.to(self.device)
+        before = self.updates
         self._prepare()
-        if self.resume_from is not None:
-            read_checkpoint(self.resume_from, self)
-            if self.epochs_done:  # within the first epoch the Trainer goes on with the iterator that it has
-                self.data.epochs_begun = self.epochs_done
+        if before.step_count:
+            self.updates.take(before, range(self.mlp.K))
 
     def on_train_epoch_start(self) -> None:
-        """A new account of the epoch (Lightning hook)."""
+        """Begin the epoch's sums (Lightning hook)."""
         self.mlp.train()
-        self.tallies, self.carried = {"train": self.carried or Tally()}, None
+        self.tallies, self.carried = {"train": self.carried.to(self.device)}, Tally()
         self._steps_before = self.epochs_done * self.feed.sizes.steps
         self._epoch_began = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Since the population was made; a resumed one's former life included."""
+        """Seconds since the population was made, including those before it was resumed."""
         return self.seconds_before + time.perf_counter() - self._made
 
     @property
     def seconds_in_epoch(self) -> float:
-        """Of training, since the epoch began or was taken up again."""
+        """Seconds of training since the epoch began or was resumed."""
         if self.device.type == "cuda":  # steps are asked for long before they are done
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - self._epoch_began
 
     @torch.no_grad()
     def training_step(self, block: Block, batch_idx: int) -> None:
-        """One block: S minibatches, S updates (Lightning hook)."""
+        """Train one block: S minibatches, S updates (Lightning hook)."""
         steps = block.index_RSB.shape[1]
         self.updates.prepare(steps)
         y_KSB = self.feed.targets(block)
@@ -156,7 +162,7 @@ class PopulationModule(LightningModule):
         self.tallies["train"].add(self.block_losses_SK.sum(0) * count, torch.stack(correct).sum(0), count * steps)
 
     def _inputs(self, block: Block) -> Iterator[Tensor]:
-        """What the model takes of one step after the other: scaled images, [inputs, B, I].
+        """Yield what the model takes in each step: scaled images, [inputs, B, I].
 
         They are scaled for as many steps at a time as a CPU's caches hold, in memory that is kept from block to block;
         a full batch's are scaled once.
@@ -179,12 +185,12 @@ class PopulationModule(LightningModule):
 
     @property
     def _chunk(self) -> int:
-        """Images that one step takes at a time."""
+        """How many images one step takes at a time."""
         per_image = 12 * self.mlp.K * sum(self.mlp.sizes[1:]) + 8 * len(self.feed.per_stream) * self.mlp.sizes[0]
         return max(1, step_bytes(self.device) // per_image)
 
     def _chunks(self, block: Block, y_KB: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """A minibatch too large for memory, piece by piece: its gradient is the sum of theirs."""
+        """Yield a minibatch that is too large for memory in pieces; its gradient is the sum of theirs."""
         if self.mlp.norm == "batch":
             raise ConfigError(
                 f"data.batch_size={self.feed.data.batch_size} needs more memory than model.norm=batch allows; "
@@ -195,7 +201,7 @@ class PopulationModule(LightningModule):
             yield self.feed.inputs(Block(block.split, index_R1B), self.mlp.weights[0].dtype)[:, 0], y_Kb
 
     def _step(self, chunks: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-        """One update from a minibatch of ``count`` images; each member's mean loss and right answers, [K]."""
+        """Update from a minibatch of ``count`` images; return each member's mean loss and right answers, [K]."""
         total: list[Gradient] = []
         loss_K = correct_K = None
         keys_K = self.keys_K + derived_seed(self.updates.step_count, "step") if self.mlp.drops else None
@@ -220,34 +226,34 @@ class PopulationModule(LightningModule):
     def _freeze_diverged(self, losses_SK: Tensor, gradients: Sequence[Gradient] = ()) -> None:
         """End the members whose loss is not finite, before their update where gradients are given."""
         for place in (~torch.isfinite(losses_SK)).any(0).nonzero().flatten().tolist():
-            if self.live[place] not in self.frozen:
+            if self.live[place] not in self.ended:
                 bad = (~torch.isfinite(losses_SK[:, place])).nonzero()[0].item()
                 step = int(self.updates.step_count + 1 - (0 if gradients else len(losses_SK) - bad))
                 value = losses_SK[int(bad), place].item()
-                self.set_aside(place, "diverged", f"the loss became {value} at step {step}", step)
+                self.end_member(place, "diverged", f"the loss became {value} at step {step}", step)
             self._empty(place)
             cleared(gradients, place)
 
-    def set_aside(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
-        """End the member at ``place``: its numbers are set aside and no longer touched."""
+    def end_member(self, place: int, outcome: str, cause: str | None = None, step: int | None = None) -> None:
+        """End the member at ``place``: set a copy of its tensors aside."""
         k = self.live[place]
-        if k not in self.frozen:
+        if k not in self.ended:
             last = self.updates.step_count if step is None else step
-            self.frozen[k] = Frozen(outcome, cause, self.mlp.member(place), last)
+            self.ended[k] = EndedMember(outcome, cause, self.mlp.member(place), last)
 
     @torch.no_grad()
     def _empty(self, place: int) -> None:
-        """Zeros in place of a diverged member: NaN and denormal numbers would cost time and stay NaN."""
+        """Put zeros in place of a diverged member: NaN and denormal numbers would cost time and stay NaN."""
         for name, tensor in self.mlp.tensors().items():
             tensor[place] = 1 if name.startswith("var_") else 0
         self.updates.reset(place)
 
     def active_places(self) -> list[int]:
-        """Places whose member still trains."""
-        return [place for place, k in enumerate(self.live) if k not in self.frozen]
+        """Return the places whose member still trains."""
+        return [place for place, k in enumerate(self.live) if k not in self.ended]
 
     def compact(self) -> None:
-        """Close the gaps that frozen members have left."""
+        """Close the gaps that ended members have left."""
         keep = self.active_places()
         old_mlp, old_updates = self.mlp, self.updates
         self.live = [self.live[place] for place in keep]
@@ -257,27 +263,27 @@ class PopulationModule(LightningModule):
         self.updates.take(old_updates, keep)
 
     def whole(self) -> PopulationMLP:
-        """All members again, live and ended ones, in the order of ``configs``."""
-        if not self.frozen:
+        """Return a population of all members, live and ended ones, in the order of ``configs``."""
+        if not self.ended:
             return self.mlp
         inputs, classes = self.mlp.sizes[0], self.mlp.sizes[-1]
         mlp = PopulationMLP(self.configs, inputs, classes, self.data.everyone.per_stream, draw=False)
         mlp.to(self.mlp.weights[0])
         for place, k in enumerate(self.live):
-            if k not in self.frozen:
+            if k not in self.ended:
                 mlp.fill(k, self.mlp.member(place))
-        for k, frozen in self.frozen.items():
-            mlp.fill(k, frozen.tensors)
+        for k, ended in self.ended.items():
+            mlp.fill(k, ended.tensors)
         return mlp.eval()
 
     def on_validation_epoch_start(self) -> None:
-        """The training part of the epoch ends here (Lightning hook)."""
+        """End the epoch's training part (Lightning hook)."""
         self.train_seconds += self.seconds_in_epoch
         self._epoch_began = time.perf_counter()
         self.tallies["val"] = Tally()
 
     def validation_step(self, block: Block, batch_idx: int) -> None:
-        """Loss and accuracy of a chunk of validation images (Lightning hook)."""
+        """Add a chunk of validation images to the sums (Lightning hook)."""
         self._evaluate(self.mlp, self.feed, block, self.tallies["val"])
 
     def _evaluate(self, mlp: PopulationMLP, feed: Feed, block: Block, tally: Tally) -> Tensor:
@@ -288,8 +294,8 @@ class PopulationModule(LightningModule):
         return predicted_KB
 
     @torch.no_grad()
-    def evaluate(self, part: str) -> tuple[list[Row], Tensor]:
-        """All members on the images of ``part``: their rows, and the predicted classes [K, N]."""
+    def evaluate(self, part: str) -> tuple[list[Metrics], Tensor]:
+        """Evaluate all members on the images of ``part``: their rows, and the predicted classes [K, N]."""
         feed, mlp = self.data.everyone.to(self.device), self.whole().eval()
         tally = Tally()
         blocks = feed.evaluation_blocks(part, max(mlp.sizes[1:]))
@@ -307,16 +313,16 @@ class PopulationModule(LightningModule):
         self.epochs_done += 1
         rows = [tally.rows(part) for part, tally in self.tallies.items()]
         for place, k in enumerate(self.live):
-            frozen = self.frozen.get(k)
-            if frozen is not None and frozen.step <= self._steps_before:
+            ended = self.ended.get(k)
+            if ended is not None and ended.step <= self._steps_before:
                 continue
-            found: Row = {name: value for part in rows for name, value in part[place].items()}
-            step = self.updates.step_count if frozen is None else frozen.step
-            if frozen is not None:
+            found: Metrics = {name: value for part in rows for name, value in part[place].items()}
+            step = self.updates.step_count if ended is None else ended.step
+            if ended is not None:
                 found = {"train/loss": found["train/loss"]}
-            row: Row = {"epoch": self.epochs_done, "step": step, "seconds": self.train_seconds}
+            row: Metrics = {"epoch": self.epochs_done, "step": step, "seconds": self.train_seconds}
             self.curves[k].append(row | found)
             bad = [f"{name} became {v}" for name, v in found.items() if not math.isfinite(v)]
-            if bad and frozen is None:
-                self.set_aside(place, "diverged", f"{bad[0]} in epoch {self.epochs_done}")
+            if bad and ended is None:
+                self.end_member(place, "diverged", f"{bad[0]} in epoch {self.epochs_done}")
                 self._empty(place)

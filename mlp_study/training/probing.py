@@ -8,12 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from mlp_study.data.blocks import Block, Feed
 from mlp_study.factors.diagnostics import DIAGNOSTICS, diagnostic_of
-from mlp_study.lightning import Callback, Trainer
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.gradients import (
     gradient,
     gradient_moments,
@@ -26,8 +25,9 @@ from mlp_study.probes.layers import effective_rank, regions
 from mlp_study.probes.losses import loss_probes
 from mlp_study.probes.sharpness import sharpness_probes
 from mlp_study.probes.units import UNIT_PROBES, Values, unit_probes
+from mlp_study.training.feed import Block, Feed
 from mlp_study.training.module import PopulationModule
-from mlp_study.training.results import Row
+from mlp_study.training.results import Metrics
 from mlp_study.training.updates import Updates
 
 Chunk = tuple[Tensor, Tensor]  # (x_GBI, y_KB)
@@ -37,38 +37,28 @@ FEWEST = 500  # images at a time all the same: with fewer the products lose what
 
 
 def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterator[Chunk]:
-    """The training split as (x_GBI, y_KB), in pieces that fit in memory: all, or each stream's first ``images``."""
+    """Yield (x_GBI, y_KB) of the training split: all of it, or each stream's first ``images``.
+
+    All of it comes in pieces that a CPU's caches hold, but for batch normalization, whose statistics need large ones.
+    """
     left = feed.sizes.train if images is None else min(images, feed.sizes.train)
+    by_chunk = mlp.training and any(mlp.norm_in(layer) == "batch" for layer in range(mlp.hidden))
+    divided = images is None and mlp.weights[0].device.type == "cpu" and not by_chunk
+    inputs, units = len(feed.per_stream) * mlp.sizes[0], mlp.K * max(mlp.sizes[1:])
+    cached = max(FEWEST, CACHE_BYTES // (mlp.weights[0].element_size() * (inputs + units)))
     for block in feed.evaluation_blocks("train", max(mlp.sizes[1:])):
-        part = Block(block.split, block.index_RSB[:, :, :left])
-        left -= part.index_RSB.shape[2]
-        yield feed.inputs(part, mlp.weights[0].dtype)[:, 0], feed.targets(part)[:, 0]
+        whole_RSB = block.index_RSB[:, :, :left]
+        left -= whole_RSB.shape[2]
+        for index_RSB in whole_RSB.split(cached if divided else whole_RSB.shape[2], dim=2):
+            part = Block(block.split, index_RSB)
+            yield feed.inputs(part, mlp.weights[0].dtype)[:, 0], feed.targets(part)[:, 0]
         if not left:
             return
 
 
-def stream_chunks(feed: Feed, mlp: PopulationMLP, stream: int) -> Iterator[Chunk]:
-    """One stream's training split as (x_GBI, y_KB), G = K = 1, in such pieces or, for a CPU's caches, in smaller ones.
-
-    Args:
-        feed: the input streams.
-        mlp: the population that will see this one alone.
-        stream: its number in ``feed``.
-    """
-    own = feed.alone(stream)
-    by_chunk = mlp.training and any(mlp.norm_in(layer) == "batch" for layer in range(mlp.hidden))
-    divided = mlp.weights[0].device.type == "cpu" and not by_chunk  # a chunk's own statistics need a large one
-    units = mlp.K * max(mlp.sizes[1:])
-    cached = max(FEWEST, CACHE_BYTES // (mlp.weights[0].element_size() * (mlp.sizes[0] + units)))
-    for block in own.evaluation_blocks("train", units):
-        for index_RSB in block.index_RSB.split(cached if divided else block.index_RSB.shape[2], dim=2):
-            part = Block(block.split, index_RSB)
-            yield own.inputs(part, mlp.weights[0].dtype)[:, 0], own.targets(part)[:, 0]
-
-
 @contextlib.contextmanager
 def observed(mlp: PopulationMLP) -> Iterator[PopulationMLP]:
-    """``mlp`` for looking at, unchanged afterwards: the function that is trained.
+    """Set ``mlp`` to the function that is trained, for looking at it; restore it afterwards.
 
     Batch normalization goes by each chunk's own statistics, as in training. By its running ones it is another function,
     at first an arbitrary one, whose sharpness may be ten times as large.
@@ -93,7 +83,7 @@ def measured(
     updates: Updates | None = None,
     square: Sequence[Tensor] | None = None,
 ) -> Values:
-    """The named diagnostics of every member.
+    """Measure the named diagnostics of every member.
 
     Args:
         mlp: the population.
@@ -109,45 +99,12 @@ def measured(
     found: Values = {}
     with observed(mlp):
         if units:
-            found |= _on_all(mlp, feed, units) if whole else unit_probes(mlp, chunks(feed, mlp, images), units)
+            found |= unit_probes(mlp, chunks(feed, mlp, None if whole else images), units)
         if "weight_norm" in names:
             found |= weight_norms(mlp)
         if any(DIAGNOSTICS[name].family == "images" for name in names):
             found |= _on_images(mlp, list(chunks(feed, mlp, images)), feed.sizes.batch, names, updates, square)
     return {name: v_K for name, v_K in found.items() if diagnostic_of(name) in (*names, "loss", "accuracy")}
-
-
-def _on_all(mlp: PopulationMLP, feed: Feed, names: Collection[str]) -> Values:
-    """Diagnostics of units on the whole training split: each image is scaled once for all who see the same.
-
-    Networks that are alike are looked at once: before the first step, members that differ in their training only.
-    """
-    order: list[int] = []
-    parts: dict[str, list[Tensor]] = {}
-    for stream, members in feed.evaluated_alike():
-        firsts = _first_alike(mlp, members)
-        some = sorted(set(firsts))
-        few = mlp if len(some) == mlp.K and len(mlp.per_stream) == 1 else mlp.select(some, [len(some)])
-        place = [some.index(first) for first in firsts]
-        for name, v_k in unit_probes(few, stream_chunks(feed, few, stream), names).items():
-            parts.setdefault(name, []).append(v_k if len(v_k) == len(place) == 1 else v_k[place])
-        order += members
-    back = torch.tensor(order).argsort()
-    return {name: torch.cat(found)[back] for name, found in parts.items()}
-
-
-def _first_alike(mlp: PopulationMLP, members: Sequence[int]) -> list[int]:
-    """For each of ``members``, who see the same images, the first that is the same network, number by number."""
-    if len(members) == 1:
-        return list(members)
-    tensors = list(mlp.tensors().values())
-    sums_KT = torch.stack([t.flatten(1).sum(1, dtype=torch.float64) for t in tensors], 1).tolist()
-    firsts: dict[tuple[Any, ...], int] = {}
-    found = []
-    for k in members:
-        first = firsts.setdefault((repr(mlp.configs[k].activation), *sums_KT[k]), k)
-        found.append(first if all(torch.equal(t[first], t[k]) for t in tensors) else k)
-    return found
 
 
 def _on_images(
@@ -158,7 +115,7 @@ def _on_images(
     updates: Updates | None,
     square: Sequence[Tensor] | None,
 ) -> Values:
-    """The diagnostics of the family ``images``, on these."""
+    """Measure the diagnostics of the family ``images``."""
     found: Values = {}
     if "plateau" in names:
         found |= loss_probes(mlp, pieces)
@@ -179,7 +136,7 @@ def _on_images(
 
 
 def _next_update(mlp: PopulationMLP, batch: Chunk, updates: Updates) -> Values:
-    """How far the next update from this minibatch would move the weights: tried on a copy."""
+    """Measure how far the next update from this minibatch would move the weights, on a copy."""
     everyone = range(mlp.K)
     copy = mlp.select(everyone, mlp.per_stream)
     trial = Updates(copy, updates.total_steps)
@@ -189,19 +146,19 @@ def _next_update(mlp: PopulationMLP, batch: Chunk, updates: Updates) -> Values:
     return update_ratios(copy, [w.detach() for w in mlp.weights])
 
 
-def row_of(values: Values, k: int, names: Collection[str]) -> Row:
-    """Member k's numbers of the named diagnostics, without those that do not apply."""
+def row_of(values: Values, k: int, names: Collection[str]) -> Metrics:
+    """Return member k's values of the named diagnostics, without those that do not apply."""
     found = {name: float(v_K[k]) for name, v_K in values.items() if diagnostic_of(name) in names}
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def union(module: PopulationModule, which: str) -> list[str]:
-    """The diagnostics that any member asks for in ``probes.<which>``."""
+    """Return the diagnostics that any member asks for in ``probes.<which>``."""
     return list(dict.fromkeys(name for c in module.configs for name in getattr(c.probes, which)))
 
 
-def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> list[Row]:
-    """The diagnostics of ``probes.ends`` for each member of ``mlp``, those of units on the whole training split."""
+def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> list[Metrics]:
+    """Measure ``probes.ends`` for each member of ``mlp``, diagnostics of units on the whole training split."""
     names = union(module, "ends")
     values = measured(
         mlp,
@@ -216,7 +173,7 @@ def measure_ends(module: PopulationModule, mlp: PopulationMLP, feed: Feed) -> li
 
 
 def _kept_squares(module: PopulationModule, mlp: PopulationMLP) -> list[Tensor]:
-    """The live members' second moments in the places that they have in ``mlp``; one that has ended has left none."""
+    """Return the live members' second moments in their places in ``mlp``; NaN for members that have ended."""
     squares = module.updates.squares()
     if mlp is module.mlp:
         return squares
@@ -228,17 +185,17 @@ def _kept_squares(module: PopulationModule, mlp: PopulationMLP) -> list[Tensor]:
 
 
 class Probing(Callback):
-    """Looks at the population, for ``module.diagnostics`` and for the epoch's rows of ``module.curves``."""
+    """Measure diagnostics into ``module.diagnostics`` and into the epoch's rows of ``module.curves``."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Before the first step: the initial network."""
+        """Measure the initial network, before the first step."""
         module: PopulationModule = pl_module
         module.after_step = self._after_step if union(module, "steps") else None
         if module.updates.step_count == 0 and union(module, "ends"):
             self._keep(module, "initial")
 
     def _after_step(self, module: PopulationModule) -> None:
-        """At the listed steps, what is measured at the ends."""
+        """Measure ``probes.ends`` after the listed steps."""
         step = module.updates.step_count
         if any(step in c.probes.steps for c in module.mlp.configs):
             self._keep(module, f"step_{step}")
@@ -252,7 +209,7 @@ class Probing(Callback):
                 module.diagnostics[k][when] = rows[place]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """The cheap ones, on ``probes.images`` of the training images, into the row that has just been written."""
+        """Measure ``probes.epochs`` on ``probes.images`` of the training images, into the row that was just written."""
         module: PopulationModule = pl_module
         first, names = module.configs[0].probes, union(module, "epochs")
         if not names or module.epochs_done % first.every:

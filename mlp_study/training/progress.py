@@ -6,16 +6,16 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.lightning import Callback, Trainer
+from lightning.pytorch import Callback, Trainer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 
 class ProgressBar(Callback):
-    """One rich bar for the whole training of a population."""
+    """Show one rich bar for the whole training of a population."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -38,7 +38,7 @@ class ProgressBar(Callback):
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """One block further."""
+        """Advance by one block."""
         if self._bar is not None and self._task is not None:
             losses = pl_module.block_losses_SK[-1]
             epoch = f"epoch {pl_module.epochs_done + 1}/{pl_module.configs[0].trainer.max_epochs}"
@@ -69,6 +69,6 @@ class ProgressBar(Callback):
 
 
 def progress_callbacks(config: RunConfig) -> list[Callback]:
-    """The bar if ``trainer.progress`` asks for it; by default where stdout is a terminal."""
+    """Return the bar if ``trainer.progress`` asks for it; by default where stdout is a terminal."""
     wanted = sys.stdout.isatty() if config.trainer.progress is None else config.trainer.progress
     return [ProgressBar()] if wanted else []

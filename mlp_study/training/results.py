@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlp_study.config import RunConfig
+    from mlp_study.config.schema import RunConfig
 
 OUTCOMES = ("completed", "early_stopped", "diverged", "pruned", "failed")
 
-Row = dict[str, float]
+Metrics = dict[str, float]
+"""Numbers by name: an epoch's line of the curves, or the values that probes have found."""
 
 
 @dataclass
 class MemberResult:
-    """Everything one finished member leaves behind.
+    """What is known of a finished member.
 
     Attributes:
         config: the member's resolved configuration.
@@ -39,9 +40,9 @@ class MemberResult:
 
     config: RunConfig
     outcome: str
-    curves: list[Row] = field(default_factory=list)
+    curves: list[Metrics] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
-    diagnostics: dict[str, Row] = field(default_factory=dict)
+    diagnostics: dict[str, Metrics] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     population: dict[str, int] = field(default_factory=dict)
     cause: str | None = None
@@ -55,17 +56,17 @@ class Listener:
     def started(self, configs: Sequence[RunConfig]) -> None:
         """Training of these members begins; ``k`` below indexes this sequence."""
 
-    def steps_logged(self, k: int, rows: list[Row]) -> None:
+    def steps_logged(self, k: int, rows: list[Metrics]) -> None:
         """Member k's training loss at some steps: ``{"step": s, "train/step_loss": x}``."""
 
-    def epoch_ended(self, k: int, row: Row) -> None:
+    def epoch_ended(self, k: int, row: Metrics) -> None:
         """Member k ended an epoch; ``row`` is its line of the curves."""
 
     def finished(self, k: int, result: MemberResult) -> None:
         """Member k is done, whatever its outcome."""
 
 
-def shares_of(curves: Sequence[Sequence[Row]], seconds: float) -> list[float]:
+def shares_of(curves: Sequence[Sequence[Metrics]], seconds: float) -> list[float]:
     """Each member's part of its population's ``seconds``: what an epoch took, divided by who trained in it.
 
     Members that ended early have less, and the parts add up to the whole; what is no epoch's is divided alike.

@@ -8,9 +8,10 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from lightning.pytorch import Callback, Trainer
+
 from mlp_study.errors import DataError
-from mlp_study.lightning import Callback, Trainer
-from mlp_study.signals import SIGNALS, Work, heard, interruption
+from mlp_study.runtime.signals import SIGNALS, Work, heard, interruption
 from mlp_study.training.checkpoint import write_checkpoint
 from mlp_study.training.module import PopulationModule
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class SignalListener(Callback):
-    """Answers ``SIGNALS`` by ``_ask`` while it is entered; in a thread that is not the main one it hears none."""
+    """Answer ``SIGNALS`` by ``_ask`` while entered; in a thread other than the main one it hears none."""
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
@@ -39,7 +40,7 @@ class SignalListener(Callback):
 
 
 class Stopping(SignalListener):
-    """The first signal ends training after the block in flight, or after the epoch if that was its last.
+    """End training after the block in flight when a signal comes, or after the epoch if that was its last block.
 
     A second Ctrl-C acts at once; schedulers repeat their signals, and those change nothing. One that comes when
     training is done is handed to whoever listened before, such as a sweep with more to train.
@@ -71,18 +72,18 @@ class Stopping(SignalListener):
         self.module.stop_signal = self.module.stop_signal or name
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """The Trainer has put an answer of its own to SIGTERM before ours, which would cut a validation short."""
+        """Listen to SIGTERM again: the Trainer has set a handler of its own, which would cut a validation short."""
         if self._before:
             signal.signal(signal.SIGTERM, self._ask)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Between two blocks of an epoch."""
+        """Stop between two blocks of an epoch."""
         epochs = self.module.epochs_done + 1
         if self.module.stop_signal and self.module.updates.step_count < epochs * self.module.feed.sizes.steps:
             self._stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Between two epochs."""
+        """Stop between two epochs."""
         done = self.module.epochs_done >= self.module.configs[0].trainer.max_epochs
         if self.module.stop_signal and not done and not trainer.should_stop:
             self._stop()

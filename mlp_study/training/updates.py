@@ -1,4 +1,4 @@
-"""One optimizer step for a whole population: each slice of members by its own rule, with its own numbers."""
+"""One optimizer step for a whole population: each group of members by its own rule, with its own numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlp_study.factors.factored import FactoredGradient, Gradient, multiplied_out
+from mlp_study.factors.lazy_gradient import Gradient, LazyGradient, multiplied_out
 from mlp_study.factors.optimizers import OPTIMIZERS, check_layers, clip_gradients
 from mlp_study.factors.schedules import SCHEDULES
-from mlp_study.model import PopulationMLP
-from mlp_study.slices import Slice, parts_of, slices_of
+from mlp_study.model.member_groups import MemberGroup, member_groups, split_by_group
+from mlp_study.model.population import PopulationMLP
 
 DECAYS = ("l2", "weight_decay")
 
@@ -30,27 +30,27 @@ class Updates:
         self.total_steps = total_steps
         self.step_count = 0
         configs = mlp.configs
-        self.slices = slices_of([c.optimizer for c in configs], OPTIMIZERS)
-        self._own = [[p.detach()[s.members] for p in self.parameters] for s in self.slices]  # views
+        self.groups = member_groups([c.optimizer for c in configs], OPTIMIZERS)
+        self._own = [[p.detach()[s.members] for p in self.parameters] for s in self.groups]  # views
         self.state = [
             [{name: torch.zeros_like(p) for name in s.entry.state} for p in own]
-            for s, own in zip(self.slices, self._own, strict=True)
+            for s, own in zip(self.groups, self._own, strict=True)
         ]
         like = self.parameters[0]
         self.numbers = [
             {**s.options_like(like), "decays": any(isinstance(x, Tensor) or x != 0 for x in map(s.options.get, DECAYS))}
-            for s in self.slices
+            for s in self.groups
         ]
-        for s in self.slices:
+        for s in self.groups:
             check_layers(s.name, [(w.shape[1], w.shape[2]) for w in mlp.weights])
-        self.clips = [self._limits(s, "clip_norm", "clip_value") for s in self.slices]
-        self._factored = all(s.entry.adds_up for s in self.slices) and not any(self.clips)
-        self.schedules = slices_of([c.schedule for c in configs], SCHEDULES)
+        self.clips = [self._limits(s, "clip_norm", "clip_value") for s in self.groups]
+        self._lazy = all(s.entry.adds_up for s in self.groups) and not any(self.clips)
+        self.schedules = member_groups([c.schedule for c in configs], SCHEDULES)
         self.scheduled = any(s.name != "constant" for s in self.schedules)
         self._rates: list[list[Any]] = []
 
-    def _limits(self, s: Slice, *names: str) -> list[Tensor | None] | None:
-        """The slice's clipping limits, each [m] or None; None if no member is clipped."""
+    def _limits(self, s: MemberGroup, *names: str) -> list[Tensor | None] | None:
+        """Return the group's clipping limits, each [m] or None; None if no member is clipped."""
         limits = [s.options[name] for name in names]
         if all(limit is None or bool(torch.as_tensor(limit).isinf().all()) for limit in limits):
             return None
@@ -73,10 +73,10 @@ class Updates:
             factor = s.entry.multiplier(when_S, self.total_steps, **options)
             factors.append(torch.as_tensor(factor, dtype=torch.float64).expand(s.stop - s.start, steps))
         factor_KS = torch.cat(factors)
-        self._rates = [self._rates_of(s, factor_KS[s.members]) for s in self.slices]
+        self._rates = [self._rates_of(s, factor_KS[s.members]) for s in self.groups]
         self._first = self.step_count
 
-    def _rates_of(self, s: Slice, factor_mS: Tensor) -> list[Any]:
+    def _rates_of(self, s: MemberGroup, factor_mS: Tensor) -> list[Any]:
         lr = s.options["lr"]
         if not isinstance(lr, Tensor) and bool((factor_mS == factor_mS[:1]).all()):
             return [lr * factor for factor in factor_mS[0].tolist()]
@@ -87,11 +87,11 @@ class Updates:
         """Apply one minibatch's gradients (one a parameter, [K, ...]; they may be overwritten)."""
         self.step_count += 1
         mixed = gradients[0].dtype != self.parameters[0].dtype  # a product adds itself to its own type only
-        if mixed or not self._factored:
+        if mixed or not self._lazy:
             gradients = [multiplied_out(g, p.dtype) for g, p in zip(gradients, self.parameters, strict=True)]
-        by_slice = [gradients] if len(self.slices) == 1 else zip(*map(self._split, gradients), strict=True)
-        of_slices = zip(self.slices, self._own, self.numbers, self.state, by_slice, strict=True)
-        for i, (s, parameters, numbers, state, mine) in enumerate(of_slices):
+        by_group = [gradients] if len(self.groups) == 1 else zip(*map(self._split, gradients), strict=True)
+        of_groups = zip(self.groups, self._own, self.numbers, self.state, by_group, strict=True)
+        for i, (s, parameters, numbers, state, mine) in enumerate(of_groups):
             if (limits := self.clips[i]) is not None:
                 clip_gradients(mine, *limits)
             h = {**numbers, "lr": self._rates[i][self.step_count - 1 - self._first]} if self.scheduled else numbers
@@ -99,15 +99,15 @@ class Updates:
                 s.entry.update(p, g, buffers, self.step_count, h)
 
     def _split(self, gradient: Gradient) -> Sequence[Gradient]:
-        """Each slice's part."""
-        if isinstance(gradient, FactoredGradient):
-            return [gradient.of(s.members) for s in self.slices]
-        return parts_of(self.slices, gradient)
+        """Split a gradient, one part a group."""
+        if isinstance(gradient, LazyGradient):
+            return [gradient.of(s.members) for s in self.groups]
+        return split_by_group(self.groups, gradient)
 
     def squares(self) -> list[Tensor]:
-        """The second moments that adaptive rules divide by the root of, one tensor [K, ...] a parameter; else NaN."""
+        """Return the second moments that adaptive rules keep, one tensor [K, ...] a parameter; NaN for other rules."""
         found = [torch.full_like(p, torch.nan) for p in self.parameters]
-        for s, numbers, state in zip(self.slices, self.numbers, self.state, strict=True):
+        for s, numbers, state in zip(self.groups, self.numbers, self.state, strict=True):
             if "square" in s.entry.state:
                 seen = 1 - numbers["beta2"] ** self.step_count if "beta2" in numbers else 1.0  # Adam's begin at zero
                 for whole, buffers in zip(found, state, strict=True):
@@ -115,7 +115,7 @@ class Updates:
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every state tensor by name, for a checkpoint: ``slice.parameter.buffer``."""
+        """Return every state tensor by name, for a checkpoint: ``group.parameter.buffer``."""
         return {
             f"{i}.{j}.{name}": tensor
             for i, state in enumerate(self.state)
@@ -126,7 +126,7 @@ class Updates:
     @torch.no_grad()
     def reset(self, k: int) -> None:
         """Zero member k's state, so that nothing of a diverged member goes on."""
-        for s, state in zip(self.slices, self.state, strict=True):
+        for s, state in zip(self.groups, self.state, strict=True):
             if s.start <= k < s.stop:
                 for buffers in state:
                     for tensor in buffers.values():
@@ -143,7 +143,7 @@ class Updates:
                     tensor.copy_(theirs[j][name])
 
     def _of(self, k: int) -> list[dict[str, Tensor]]:
-        for s, state in zip(self.slices, self.state, strict=True):
+        for s, state in zip(self.groups, self.state, strict=True):
             if s.start <= k < s.stop:
                 return [{name: tensor[k - s.start] for name, tensor in buffers.items()} for buffers in state]
-        raise IndexError(f"member {k} of {self.slices[-1].stop}")
+        raise IndexError(f"member {k} of {self.groups[-1].stop}")

@@ -15,19 +15,19 @@ def prepare(trials: int, **sweeper: Any) -> tuple[Callable[[], float], None]:
     """(run a study of so many trials that train nothing and return its seconds a trial, no accuracy)."""
     from omegaconf import OmegaConf
 
-    from mlp_study.conf.search import OptunaConfig
-    from mlp_study.search.search import quiet_optuna
-    from mlp_study.search.settings import read_settings
+    from mlp_study.config.optuna_settings import OptunaConfig
+    from mlp_study.search.shared_study import SharedStudy
     from mlp_study.search.space import read_space
-    from mlp_study.search.storage import read_place
-    from mlp_study.search.study import SharedStudy
+    from mlp_study.search.storage import StudyStorage
+    from mlp_study.search.sweeper import quiet_optuna
+    from mlp_study.search.sweeper_settings import read_settings
 
     node: Any = OmegaConf.to_container(OmegaConf.structured(OptunaConfig(n_trials=trials, **sweeper)))
     settings, space = read_settings(node), read_space({}, SPACE, {})
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder, quiet_optuna():
-            study = SharedStudy(read_place(None, Path(folder)), settings, space)
+            study = SharedStudy(StudyStorage(None, Path(folder)), settings, space)
             start = perf_counter()
             while batch := study.ask():
                 for trial in batch:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from multiprocessing import get_context
 from statistics import mean
 from typing import Any
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import ImageSet, load
+from mlp_study.runtime.processes import threads_of
 from mlp_study.sweep.plan import Cell, Crew, Population, grouped
 from mlp_study.training.population import train_population
-from mlp_study.workers import Pool, Tell
 from peers.mnist import BATCH, IMAGES, LEARNING_RATE, WIDTH, root
 
 RECIPE = (
@@ -119,9 +119,11 @@ def prepare(
             accuracies.extend(found)
 
         if processes > 1:
-            begin = partial(_begun, time.perf_counter is time.process_time)
-            pool: Pool[Population] = Pool(begin, processes, died=lambda *_: (), raise_if_asked=lambda: None)
-            pool.run(sorted(populations, key=lambda population: -population.work), ended)
+            begin = (_begin, (time.perf_counter is time.process_time, threads_of(processes)))
+            longest_first = sorted(populations, key=lambda population: -population.work)
+            with ProcessPoolExecutor(processes, get_context("spawn"), *begin) as pool:
+                for population, answer in zip(longest_first, pool.map(_trained, longest_first), strict=True):
+                    ended(population, answer)
         else:
             for population in populations:
                 ended(population, _trained(population, loaded))
@@ -130,16 +132,17 @@ def prepare(
     return epoch, lambda: mean(accuracies)
 
 
-def _trained(population: Population, images: ImageSet) -> tuple[int, float, list[float]]:
+def _trained(population: Population, images: ImageSet | None = None) -> tuple[int, float, list[float]]:
     """(Process, seconds of the epoch's training part, test accuracies)."""
+    images = images or load("mnist", root())
     results = train_population([cell.config for cell in population.cells], images=images)
     return os.getpid(), results[0].curves[-1]["seconds"], [result.metrics["test/accuracy"] for result in results]
 
 
-@contextlib.contextmanager
-def _begun(cpu: bool, tell: Tell) -> Iterator[Callable[[Population], tuple[int, float, list[float]]]]:
-    """A worker of a pool; it counts processor time if ``cpu``."""
+def _begin(cpu: bool, threads: int) -> None:
+    """Prepare a worker; it counts processor time if ``cpu``."""
+    import torch
+
+    torch.set_num_threads(threads)
     if cpu:
         time.perf_counter = time.process_time
-    loaded = load("mnist", root())
-    yield lambda population: _trained(population, loaded)

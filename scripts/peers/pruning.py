@@ -20,7 +20,7 @@ SEARCH = (
 def prepare(pruner: str, count: Literal["seconds", "epochs"]) -> tuple[Callable[[], float], Callable[[], float]]:
     """(run the search and return its seconds, or the epochs that its trials were trained; its best accuracy)."""
     from mlp_study import train
-    from mlp_study.cli import run_hydra
+    from mlp_study.config.hydra_app import run_hydra
 
     best = [0.0]
 

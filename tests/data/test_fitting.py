@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
-from mlp_study.data.blocks import Feed
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import ImageSet, split
 from mlp_study.factors.normalizers import NORMALIZERS
+from mlp_study.training.feed import Feed
 
 FITTED = ["standard", "pixel_standard", "robust", "whiten", "whiten_pca"]
 

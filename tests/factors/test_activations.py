@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import mlp_study
 from mlp_study.errors import ConfigError
-from mlp_study.factors import activations
 from mlp_study.factors.activations import ACTIVATIONS, FLAT
 from mlp_study.factors.table import Option
 
@@ -183,7 +183,7 @@ def own_table(monkeypatch):
 @pytest.mark.usefixtures("own_table")
 def test_a_callable_becomes_a_choice():
     options = {"rate": Option(2.0, "(0, inf)", "how fast it swings")}
-    activations.register("custom", lambda z, rate: torch.sin(rate * z), formula="sin(rate z)", options=options)
+    mlp_study.register_activation("custom", lambda z, rate: torch.sin(rate * z), formula="sin(rate z)", options=options)
     z = torch.randn(2, 3, 4)
     rates = torch.tensor([1.0, 3.0]).view(2, 1, 1)
     np.testing.assert_allclose(ACTIVATIONS["custom"].function(z, rate=rates)[1], np.sin(3 * z[1].numpy()), rtol=1e-5)
@@ -203,7 +203,7 @@ def test_a_callable_becomes_a_choice():
 )
 def test_what_cannot_be_registered(name, function, message):
     with pytest.raises(ConfigError, match=message):
-        activations.register(name, function)
+        mlp_study.register_activation(name, function)
 
 
 @pytest.mark.parametrize("name", ["elu", "celu"])

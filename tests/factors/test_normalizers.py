@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.factors.normalizers import NORMALIZERS, RIDGE, side_by_side
 
-INVERTIBLE = [name for name in NORMALIZERS if name != "unit_norm"]
 IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 
 
@@ -120,7 +119,7 @@ def test_whitened_images_have_unit_variance_where_there_is_signal():
 @settings(max_examples=40)
 @given(images=IMAGES, gain=st.sampled_from([1.0, 0.25, 3.0]))
 @pytest.mark.parametrize("name", list(NORMALIZERS))
-def test_any_bytes_give_finite_numbers_and_come_back(name, images, gain):
+def test_any_bytes_give_finite_numbers_times_the_gain(name, images, gain):
     pixels_NI = torch.from_numpy(images)
     transform = NORMALIZERS[name].fit(pixels_NI).with_gain(gain)
     scaled_NI = transform(pixels_NI)
@@ -128,8 +127,6 @@ def test_any_bytes_give_finite_numbers_and_come_back(name, images, gain):
     assert scaled_NI.isfinite().all()
     torch.testing.assert_close(scaled_NI, NORMALIZERS[name].fit(pixels_NI)(pixels_NI) * gain, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(transform(pixels_NI.float()), scaled_NI)
-    if transform.invertible:
-        torch.testing.assert_close(transform.inverse(scaled_NI), pixels_NI.float(), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["standard", "pixel_standard", "robust", "whiten", "whiten_pca"])
@@ -151,13 +148,6 @@ def test_constant_pixels_become_zero_exactly(name):
 def test_an_all_black_image_stays_black_under_unit_norm():
     images = np.array([[0, 0, 0], [0, 3, 4]], dtype=np.uint8)
     np.testing.assert_allclose(fitted("unit_norm", images), [[0, 0, 0], [0, 0.6, 0.8]], atol=1e-6)
-
-
-def test_unit_norm_says_why_it_has_no_inverse():
-    transform = NORMALIZERS["unit_norm"].fit(torch.zeros(1, 2, dtype=torch.uint8))
-    assert not transform.invertible
-    with pytest.raises(ValueError, match="forgets each image's norm"):
-        transform.inverse(torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("name", list(NORMALIZERS))
@@ -223,13 +213,11 @@ def test_mnist_has_its_well_known_mean_and_deviation(mnist_root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", INVERTIBLE)
+@pytest.mark.parametrize("name", list(NORMALIZERS))
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
-def test_real_images_come_back_and_none_is_blown_up(mnist_root, data, name):
+def test_no_real_image_is_blown_up(mnist_root, data, name):
     from mlp_study.data.images import load
 
     images = load(data, mnist_root)
     transform = NORMALIZERS[name].fit(images.train_images_NI)
-    some = images.test_images_NI[:1000]
-    torch.testing.assert_close(transform.inverse(transform(some)), some.float(), rtol=0, atol=0.02)
-    assert transform(some).abs().max() < 1000
+    assert transform(images.test_images_NI[:1000]).abs().max() < 1000

@@ -19,7 +19,7 @@ import time
 import traceback
 from typing import Any
 
-from mlp_study import signals
+from mlp_study.runtime import signals
 
 MODULES = (
     *("mlp_study.train", "mlp_study.sweep.launch", "mlp_study.sweep.hydra_files", "mlp_study.training.population"),
@@ -48,7 +48,8 @@ def child(order: dict[str, Any]) -> int:
     module = order.get("module", "train")
     sys.argv = [module, *order["argv"]]
     exec(order.get("inject") or "", {})
-    from mlp_study.cli import guarded, run_hydra
+    from mlp_study.config.hydra_app import run_hydra
+    from mlp_study.runtime.guard import guarded
 
     try:
         if module == "train":

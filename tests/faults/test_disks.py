@@ -84,7 +84,7 @@ callbacks.write_checkpoint = stopping
 KINDS = (
     *("*/result.json", "*/curves.csv", "*/model.safetensors", "*/.hydra/config.yaml", "*/.hydra/overrides.yaml"),
     *("*/train.log", "sweep.json", "runs.csv", "runs.parquet", "multirun.yaml"),
-    *(".sweep/runs.txt", ".sweep/checkpoints/*.safetensors", ".sweep/claims/lock"),
+    *(".sweep/runs.txt", ".sweep/checkpoints/*.safetensors", ".sweep/locks/*.json"),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.config import GROUPS, described_settings
+from mlp_study.config.schema import GROUPS, described_settings
 from tests.faults.commands import Server, said_clearly
 from tests.sweep.sweeps import SMALL, results
 

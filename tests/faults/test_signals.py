@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.signals import SIGNALS
+from mlp_study.runtime.signals import SIGNALS
 from tests.faults.commands import GRID, RUNS, Server, completes, metrics, nothing_lost, said_clearly
 from tests.sweep.sweeps import ROOT, results
 
@@ -58,7 +58,7 @@ def test_a_polite_signal(server: Server, tmp_path: Path, chance: random.Random, 
         assert command.errors[0].startswith(f"error: stopped by {name}")
     if "in epoch" in command.err:
         assert f"{len(results(folder))} of {RUNS} runs are finished" in command.err
-    assert not list((folder / ".sweep" / "claims").glob("*.json"))
+    assert not list((folder / ".sweep" / "locks").glob("*.json"))
     completes(server, folder, *GRID)
     assert metrics(folder) == undisturbed
 
@@ -88,7 +88,7 @@ def test_a_signal_while_a_command_starts(tmp_path: Path, chance: random.Random) 
 
 SWALLOWED = """
 import os, signal
-from mlp_study.cli import guarded
+from mlp_study.runtime.guard import guarded
 def work():
     try:
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -116,7 +116,7 @@ except BaseException as error:
 def test_a_signal_raises_nothing_inside_an_import(tmp_path: Path) -> None:
     """There it may meet C++ that aborts, as PyTorch's does."""
     (tmp_path / "imported.py").write_text(IMPORTED)
-    work = "from mlp_study.cli import guarded; guarded(lambda: __import__('imported'))"
+    work = "from mlp_study.runtime.guard import guarded; guarded(lambda: __import__('imported'))"
     run = [sys.executable, "-c", work]
     there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     done = subprocess.run(run, capture_output=True, text=True, check=False, env=there)

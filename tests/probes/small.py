@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlp_study.config import RunConfig
-from mlp_study.model import PopulationMLP
+from mlp_study.config.schema import RunConfig
+from mlp_study.model.population import PopulationMLP
 
 
 def config(activation: Any = "relu", widths: Sequence[int] = (7, 5), norm: str = "none", **more: Any) -> RunConfig:

@@ -8,7 +8,7 @@ from small_runs import config, mean_loss
 from torch import Tensor, nn
 
 from mlp_study.factors.activations import ACTIVATIONS
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.probes.gradient_check import TOLERANCE, gradient_check, gradient_error
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.factors.losses import LOSSES
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.probes import sharpness
 from mlp_study.probes.gradients import gradient_moments, minibatches
 from mlp_study.probes.sharpness import Hessian, largest_eigenvalue, preconditioner, sharpness_probes

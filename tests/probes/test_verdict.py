@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp_study.diagnosis.diagnosis import Diagnosis
-from mlp_study.diagnosis.panel import as_dict
+from mlp_study.doctor.config_diagnosis import Diagnosis
+from mlp_study.doctor.panel import as_dict
 from mlp_study.probes.verdict import (
     MECHANISMS,
     OUTCOMES,

@@ -1,4 +1,4 @@
-"""Companions for tests, in a home where nobody is logged in to W&B."""
+"""W&B for tests, in a home where nobody is logged in to W&B."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 
 
 def leave_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -20,30 +20,12 @@ def leave_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("NETRC", str(home / "netrc"))
 
 
-@pytest.fixture(scope="session")
-def shared_tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tracking.Tracker]:
-    """One companion for all tests that leave it alive: its start takes a second."""
-    found = tracking.Tracker()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        leave_home(monkeypatch, tmp_path_factory.mktemp("home"))
-        found.send({"do": "prepare", "mode": "offline"})
-    yield found
-    found.close()
-
-
 @pytest.fixture
-def tracker(shared_tracker: tracking.Tracker, monkeypatch: pytest.MonkeyPatch) -> tracking.Tracker:
-    """The shared companion as this process's."""
-    monkeypatch.setattr(tracking, "_tracker", shared_tracker)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    return shared_tracker
-
-
-@pytest.fixture
-def own_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tracking.Tracker]:
-    """A companion for one test: none is started before the test needs it."""
+def wandb_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[wandb_run.WandbThread]:
+    """A thread for one test: W&B is not started before the test needs it, and ended with it."""
+    wandb_run._thread.close()  # W&B has one service a process
     leave_home(monkeypatch, tmp_path / "home")
-    found = tracking.Tracker()
-    monkeypatch.setattr(tracking, "_tracker", found)
+    found = wandb_run.WandbThread()
+    monkeypatch.setattr(wandb_run, "_thread", found)
     yield found
     found.close()

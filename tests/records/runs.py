@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
-from mlp_study.model import PopulationMLP
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
+from mlp_study.model.population import PopulationMLP
 from mlp_study.training.results import MemberResult
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlp_study.errors import StudyError
-from mlp_study.records.atomic import WriteError, write_file
+from mlp_study.runtime.files import WriteError, write_file
 
 
 def names_in(folder: Path) -> list[str]:
@@ -89,7 +89,7 @@ def test_threads_that_write_one_file_leave_one_of_their_contents(tmp_path):
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from mlp_study.records.atomic import write_file
+from mlp_study.runtime.files import write_file
 for letter in itertools.cycle([b"a", b"b"]):
     write_file(Path(sys.argv[1]), letter * 3_000_000)
 """

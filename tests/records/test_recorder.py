@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -9,16 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlp_study.records import recorder as module
-from mlp_study.records import run_folder
-from mlp_study.records.atomic import WriteError
+from mlp_study.records import run_folder, wandb_run
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import load_run, read_rows
+from mlp_study.runtime.files import WriteError
 from tests.records.runs import config_of, read_wandb, result_of, row_of_epoch
 
 
@@ -29,7 +30,7 @@ def every_epoch(monkeypatch):
     monkeypatch.setattr(module, "CURVES_SHARE", 0)
 
 
-def test_each_member_has_its_whole_record(tmp_path, tracker):
+def test_each_member_has_its_whole_record(tmp_path, wandb_thread):
     configs = [config_of("wandb.mode=offline", f"seed={seed}") for seed in (0, 1)]
     folders = [tmp_path / "0", tmp_path / "1"]
     results = [result_of(config, population={"size": 2, "index": k}) for k, config in enumerate(configs)]
@@ -51,7 +52,7 @@ def test_each_member_has_its_whole_record(tmp_path, tracker):
         assert (found.summary["outcome"], found.summary["final/dead"], found.exit_code) == ("completed", 0.25, 0)
 
 
-def test_a_large_population_is_recorded_as_a_small_one(tmp_path, tracker, monkeypatch):
+def test_a_large_population_is_recorded_as_a_small_one(tmp_path, wandb_thread, monkeypatch):
     monkeypatch.setattr(module, "LIVE_WANDB", 1)
     configs = [config_of("wandb.mode=offline", f"seed={seed}") for seed in (0, 1)]
     with Recorder([tmp_path / "0", tmp_path / "1"]) as recorder:
@@ -62,7 +63,7 @@ def test_a_large_population_is_recorded_as_a_small_one(tmp_path, tracker, monkey
     assert [len(read_wandb(tmp_path / str(k))[0].rows) for k in (0, 1)] == [1, 1]
 
 
-def test_rows_that_were_not_heard_reach_wandb_at_the_end(tmp_path, tracker):
+def test_rows_that_were_not_heard_reach_wandb_at_the_end(tmp_path, wandb_thread):
     config = config_of("wandb.mode=offline")
     with Recorder([tmp_path]) as recorder:
         recorder.started([config])
@@ -71,7 +72,7 @@ def test_rows_that_were_not_heard_reach_wandb_at_the_end(tmp_path, tracker):
     assert [row["epoch"] for row in read_wandb(tmp_path)[0].rows] == [1, 2, 3]
 
 
-def test_ctrl_c_leaves_the_curves_so_far_and_no_result(tmp_path, tracker):
+def test_ctrl_c_leaves_the_curves_so_far_and_no_result(tmp_path, wandb_thread):
     configs = [config_of("wandb.mode=offline", f"seed={seed}") for seed in (0, 1)]
 
     def interrupted() -> None:
@@ -135,41 +136,34 @@ def test_models_are_kept_as_asked(tmp_path, save, kept):
     assert (tmp_path / "model.safetensors").exists() == kept
 
 
-class Drawing:
-    """Stands in for the drawing processes: done later, at once with an error, or never asked."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error, self.futures = error, []
-
-    def __call__(self, folder, title, curves, weight_OI, predictions_N):
-        assert weight_OI.shape == (100, 784)
-        assert len(predictions_N) == 360
-        future = Future()
-        if self.error:
-            future.set_exception(self.error)
-        self.futures.append(future)
-        return future
-
-
-def test_figures_reach_wandb_before_its_run_ends(tmp_path, tracker):
+def test_figures_reach_wandb_before_its_run_ends(tmp_path, wandb_thread):
     from matplotlib.figure import Figure
 
-    config, drawing, picture = config_of("wandb.mode=offline"), Drawing(), tmp_path / "figures" / "curves.png"
-    with Recorder([tmp_path], draw=drawing) as recorder:
-        recorder.started([config])
-        recorder.finished(0, result_of(config))
-        assert (tmp_path / "result.json").exists()  # a result does not wait for its figures
+    config, picture = config_of("wandb.mode=offline"), tmp_path / "figures" / "curves.png"
+
+    def draw(folder, title, curves, weight_OI, predictions_N):
+        assert (folder / "result.json").exists(), "a result does not wait for its figures"
+        assert weight_OI.shape == (100, 784)
+        assert len(predictions_N) == 360
         picture.parent.mkdir()
         Figure().savefig(picture)
-        drawing.futures[0].set_result({"curves": picture})
+        return {"curves": picture}
+
+    with Recorder([tmp_path], draw=draw) as recorder:
+        recorder.started([config])
+        recorder.finished(0, result_of(config))
     [found] = read_wandb(tmp_path)
     assert found.rows[-1]["figures/curves/_type"] == "image-file"
     assert found.exit_code == 0
 
 
-def test_a_figure_that_fails_is_reported_once_and_costs_nothing(tmp_path, tracker, caplog):
+def test_a_figure_that_fails_is_reported_once_and_costs_nothing(tmp_path, wandb_thread, caplog):
     configs = [config_of("wandb.mode=offline", f"seed={seed}") for seed in (0, 1)]
-    with Recorder([tmp_path / "0", tmp_path / "1"], draw=Drawing(RuntimeError("no fonts"))) as recorder:
+
+    def refuse(*_):
+        raise RuntimeError("no fonts")
+
+    with Recorder([tmp_path / "0", tmp_path / "1"], draw=refuse) as recorder:
         recorder.started(configs)
         for k, config in enumerate(configs):
             recorder.finished(k, result_of(config))
@@ -177,16 +171,17 @@ def test_a_figure_that_fails_is_reported_once_and_costs_nothing(tmp_path, tracke
     assert [read_wandb(tmp_path / str(k))[0].exit_code for k in (0, 1)] == [0, 0]
 
 
-def test_wandb_failing_leaves_the_local_record_whole(tmp_path, own_tracker, caplog):
+def test_wandb_failing_leaves_the_local_record_whole(tmp_path, wandb_thread, caplog):
     config = config_of("wandb.mode=offline")
     with Recorder([tmp_path]) as recorder:
         recorder.started([config])
         recorder.epoch_ended(0, row_of_epoch(1))
-        os.kill(own_tracker.pid(), signal.SIGKILL)
+        wandb_run.wait()
+        os.kill(wandb_thread._service._proc._process.pid, signal.SIGKILL)
         end = time.monotonic() + 120
         while not recorder.wandb[0].failed and time.monotonic() < end:
+            recorder.epoch_ended(0, row_of_epoch(2))
             time.sleep(0.01)
-        recorder.epoch_ended(0, row_of_epoch(2))
         recorder.finished(0, result_of(config, epochs=2))
     run = load_run(tmp_path)
     assert (len(run.curves), run.result["wandb_id"], run.result["outcome"]) == (2, None, "completed")
@@ -196,65 +191,56 @@ def test_wandb_failing_leaves_the_local_record_whole(tmp_path, own_tracker, capl
 TRAINING = """
 import sys, time
 from pathlib import Path
-from mlp_study.records import tracking
+from mlp_study.records import wandb_run
 from mlp_study.records.recorder import Recorder
 from tests.records.runs import config_of, row_of_epoch
-folder = Path(sys.argv[1])
-with Recorder([folder]) as recorder:
+with Recorder([Path(sys.argv[1])]) as recorder:
     recorder.started([config_of("wandb.mode=offline")])
-    print(tracking._tracker.pid(), flush=True)
-    sent = 0
+    wandb_run.wait()
+    print(wandb_run._thread._service._proc._process.pid, flush=True)
     for epoch in range(1, int(sys.argv[2]) + 1):
         recorder.epoch_ended(0, row_of_epoch(epoch))
-        sent = epoch - 1 if tracking._tracker._companion._messages.empty() else sent  # all, but for the one on its way
-        print(sent, epoch, flush=True)
+        print(epoch, flush=True)
         time.sleep(0.02)
     time.sleep(600)
 """
 
 
-def killed_training(folder: Path, seconds: float) -> tuple[int, int, int]:
-    """Of a training that is killed after some seconds: epochs sent to its companion, epochs printed, the companion."""
+@contextlib.contextmanager
+def training(folder: Path, epochs: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that records epochs, and the process id of its W&B service."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", TRAINING, str(folder), "10000"]
+    command = [sys.executable, "-c", TRAINING, str(folder), str(epochs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env={**os.environ}) as process:
-        companion = int(process.stdout.readline())
-        while not list(folder.glob("wandb/*/*.wandb")):
-            time.sleep(0.02)
-        time.sleep(seconds)
-        process.kill()
-        sent, epochs = map(int, process.stdout.read().split()[-2:])
-        return sent, epochs, companion
+        yield process, int(process.stdout.readline())
 
 
 @pytest.mark.slow
-def test_a_killed_run_keeps_its_rows(tmp_path, own_tracker):
-    sent, epochs, companion = killed_training(tmp_path, 2.5)
+def test_a_killed_run_keeps_its_rows(tmp_path, wandb_thread):
+    with training(tmp_path, 10_000) as (process, service):
+        time.sleep(2.5)
+        process.kill()
+        epochs = int(process.stdout.read().split()[-1])
     kept = len(read_rows(tmp_path))
     # The last second may be missing, and this machine may be slow; a row is written before its epoch is printed.
     assert -1 <= epochs - kept < 1.5 / 0.02
     end = time.monotonic() + 120
-    while Path(f"/proc/{companion}").exists() and time.monotonic() < end:
+    while Path(f"/proc/{service}").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    [found] = read_wandb(tmp_path)  # the companion outlives its parent by what it takes to write everything down
+    [found] = read_wandb(tmp_path, finished=False)  # W&B's service outlives the process and writes what it has
     assert [row["epoch"] for row in found.rows] == list(range(1, len(found.rows) + 1))
-    assert 0 < sent <= len(found.rows) <= epochs + 1  # the last may have been killed before it was printed
-    assert found.exit_code == 255
+    assert -1 <= epochs - len(found.rows) < 1.5 / 0.02
 
 
 @pytest.mark.slow
-def test_rows_survive_even_if_everything_is_killed(tmp_path, own_tracker):
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", TRAINING, str(tmp_path), "50"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
-        companion = int(process.stdout.readline())
+def test_rows_survive_even_if_everything_is_killed(tmp_path, wandb_thread):
+    with training(tmp_path, 50) as (process, service):
         end = time.monotonic() + 240
         while not (found := read_wandb(tmp_path, finished=False)) or len(found[0].rows) < 50:
             if time.monotonic() > end:
                 break  # it has not written down what it has
             time.sleep(0.1)
-        service = subprocess.run(["pgrep", "-P", str(companion)], capture_output=True, text=True, check=True).stdout
-        for pid in (int(service), companion, process.pid):
+        for pid in (service, process.pid):
             os.kill(pid, signal.SIGKILL)
     [found] = read_wandb(tmp_path, finished=False)
     assert found.exit_code is None

@@ -16,9 +16,8 @@ from safetensors import safe_open
 
 from mlp_study.data.images import load
 from mlp_study.errors import DataError
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.records import run_folder
-from mlp_study.records.atomic import WriteError
 from mlp_study.records.provenance import commit_of
 from mlp_study.records.run_folder import (
     CURVE_COLUMNS,
@@ -31,6 +30,7 @@ from mlp_study.records.run_folder import (
     write_curves,
     write_run,
 )
+from mlp_study.runtime.files import WriteError
 from tests.records.runs import config_of, result_of, row_of_epoch
 
 CONTRACT = {

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import pytest
 
-from mlp_study.compose import compose, with_variant
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose, with_variant
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.factors.diagnostics import DIAGNOSTICS
 from mlp_study.reproduction import experiments

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mlp_study.data.images import load
-from mlp_study.model import PopulationMLP
+from mlp_study.model.population import PopulationMLP
 from mlp_study.reproduction.experiments import configs_of, load_experiments
 from mlp_study.training.population import train_population
 

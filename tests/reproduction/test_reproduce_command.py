@@ -20,7 +20,9 @@ from mlp_study.errors import ConfigError
 from mlp_study.reproduce import main
 from mlp_study.reproduction.command import request_of
 from mlp_study.reproduction.experiments import configs_of
-from mlp_study.reproduction.runs import batches, cells_of
+from mlp_study.reproduction.runs import cells_of, plan_of
+from mlp_study.sweep.locks import held_in
+from mlp_study.sweep.store import Store
 from tests.sweep.sweeps import ROOT
 
 VERDICTS = ("holds", "does not hold", "holds only with ")
@@ -112,16 +114,18 @@ def test_a_damaged_checkpoint_costs_its_training_only(tmp_path: Path, caplog: py
     typed = ("source=sixteen_units", "seeds=2", "trainer.max_epochs=1", "report=false")
     request = request_of([f"folder={tmp_path}", "data=digits", "wandb.mode=disabled", *typed])
     [source] = request.experiments
-    begun, _ = batches(cells_of(source, configs_of(source, request.overrides, request.seeds), tmp_path))
-    (tmp_path / "runs").mkdir()
-    for batch in begun:
-        batch.checkpoint.write_bytes(b"no checkpoint")
+    plan = plan_of(cells_of(source, configs_of(source, request.overrides, request.seeds)))
+    begun = [Store(tmp_path).checkpoint(population) for population in plan.populations]
+    begun[0].parent.mkdir(parents=True)
+    for path in begun:
+        path.write_bytes(b"no checkpoint")
     assert reproduced(tmp_path, *typed)["trained_now"] == 4
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(line.split(" cannot be read")[0] for line in warnings) == sorted(
-        f"the checkpoint {batch.checkpoint}" for batch in begun
+        f"the checkpoint {path}" for path in begun
     )
-    assert not list((tmp_path / "runs").glob("*checkpoint*"))
+    assert not list(tmp_path.rglob("*.safetensors.*"))
+    assert not any(path.exists() for path in begun)
 
 
 @contextlib.contextmanager
@@ -146,10 +150,10 @@ def test_two_commands_on_one_folder_never_train_the_same_run(
 ) -> None:
     """The first is stopped amid its first population; when the other has trained the rest, it goes on or is killed."""
     with started(tmp_path) as first:
-        while not list((tmp_path / "runs" / ".claims").glob("*.json")):
+        while not held_in(tmp_path / ".sweep" / "locks"):
             assert first.poll() is None
             time.sleep(0.005)
-        time.sleep(0.1)  # it lets go of the lock, and trains for seconds
+        time.sleep(0.1)  # it takes the second lock, and trains for seconds
         first.send_signal(signal.SIGSTOP)
         with started(tmp_path) as other:
             assert other.stderr is not None
@@ -165,8 +169,8 @@ def test_two_commands_on_one_folder_never_train_the_same_run(
     if here:
         assert first.returncode == 0, said[first]
         assert f"{here} runs trained, {4 - here} read back" in said[first]
-    assert not list((tmp_path / "runs").glob(".checkpoint*"))
-    assert not list((tmp_path / "runs" / ".claims").glob("*.json"))
+    assert not list((tmp_path / ".sweep").rglob("*.safetensors"))
+    assert not held_in(tmp_path / ".sweep" / "locks")
 
 
 @pytest.mark.slow

@@ -16,11 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlp_study import train
-from mlp_study.cli import run_hydra
-from mlp_study.conf.search import OptunaConfig
-from mlp_study.search.search import quiet_optuna
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.optuna_settings import OptunaConfig
 from mlp_study.search.space import Space, read_space
-from mlp_study.search.storage import close_storage, open_storage, read_place
+from mlp_study.search.storage import StudyStorage
+from mlp_study.search.sweeper import quiet_optuna
 from tests.small_runs import logging_as_before
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,18 +78,18 @@ def space_of(*overrides: str) -> Space:
 
 def study(folder: Path, storage: str | None = None, name: str = "mlp_study") -> optuna.Study:
     """The study in memory, as it is now."""
-    place = read_place(storage, folder)
+    stored = StudyStorage(storage, folder)
     if storage is None:
-        assert place.path.is_file()  # opening it would make its folder
+        assert stored.path.is_file()  # opening it would make its folder
     with quiet_optuna():
-        stored = open_storage(place)
+        stored.open()
         try:
-            found = optuna.load_study(study_name=name, storage=stored)
+            found = optuna.load_study(study_name=name, storage=stored.optuna)
             copy = optuna.create_study(directions=found.directions)
             copy.add_trials(found.trials)
             assert [t.number for t in copy.trials] == [t.number for t in found.trials]
         finally:
-            close_storage(stored)
+            stored.close()
     return copy
 
 

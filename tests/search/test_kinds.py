@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlp_study.conf.search import PRUNERS, SAMPLERS
+from mlp_study.config.optuna_settings import PRUNERS, SAMPLERS
 from tests.search.searches import search, study
 
 SPACE = ("activation=relu,tanh,sigmoid,gelu", "optimizer.lr=range(0.1,0.6,0.1)")  # 20 cells, as a grid has to have

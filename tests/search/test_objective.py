@@ -8,8 +8,8 @@ import statistics
 import pytest
 from scipy import stats
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
 from mlp_study.search.objective import check_objectives, deviation, read_objectives
 from mlp_study.training.results import shares_of

@@ -7,7 +7,7 @@ import inspect
 import optuna
 import pytest
 
-from mlp_study.conf.search import PRUNERS, SAMPLERS
+from mlp_study.config.optuna_settings import PRUNERS, SAMPLERS
 from mlp_study.errors import ConfigError
 from mlp_study.search.samplers import build_pruner, build_sampler, pruner_settings, sampler_settings
 from mlp_study.search.space import read_space

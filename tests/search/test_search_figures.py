@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from mlp_study.search.figures import _plots, draw
 from mlp_study.search.objective import Objective
+from mlp_study.search.optuna_plots import _plots, draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 import pytest
 from omegaconf import OmegaConf
 
-from mlp_study.cli import swept
-from mlp_study.compose import yaml_choices
-from mlp_study.config import RunConfig
-from mlp_study.search.settings import read_settings
+from mlp_study.config.composing import shipped, yaml_choices
+from mlp_study.config.overrides import swept
+from mlp_study.config.schema import RunConfig
 from mlp_study.search.space import read_space
-from mlp_study.sweep.composer import Composer
+from mlp_study.search.sweeper_settings import read_settings
+from mlp_study.sweep.fast_compose import Composer
 from tests.sweep.sweeps import hydra_of
 
 FILES = [name for name in yaml_choices("sweeps") if name.startswith("optuna_")]
@@ -24,7 +22,7 @@ def test_all_searches_are_there():
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_asks_its_question_first_and_all_its_trials_are_valid(name):
-    text = (resources.files("mlp_study.conf") / "sweeps" / f"{name}.yaml").read_text()
+    text = (shipped("sweeps") / f"{name}.yaml").read_text()
     package, question, *_ = text.splitlines()
     assert package == "# @package _global_"
     assert question.startswith("# ")

@@ -25,20 +25,18 @@ from sqlalchemy import text
 
 from mlp_study.errors import ConfigError
 from mlp_study.records.recorder import Recorder
-from mlp_study.search import storage
-from mlp_study.search import workers as signs
-from mlp_study.search.search import Search, quiet_optuna
-from mlp_study.search.settings import read_settings
-from mlp_study.search.storage import read_place
-from mlp_study.search.study import SharedStudy
-from mlp_study.search.workers import WORKER
+from mlp_study.search import storage, trial_owners
+from mlp_study.search.shared_study import SharedStudy
+from mlp_study.search.storage import StudyStorage
+from mlp_study.search.sweeper import Search, quiet_optuna
+from mlp_study.search.sweeper_settings import read_settings
 from tests.search.searches import LR, node_of, outcomes, refused, rows, search, space_of, started, study
 
 TRIALS = 12
 COUNT = ("hydra.sweeper.n_jobs=2", f"hydra.sweeper.n_trials={TRIALS}")
 
 
-PROPOSE, TELL = "mlp_study.search.study:SharedStudy._propose", "mlp_study.search.study:SharedStudy.tell"
+PROPOSE, TELL = "mlp_study.search.shared_study:SharedStudy._propose", "mlp_study.search.shared_study:SharedStudy.tell"
 EPOCH = "mlp_study.records.recorder:Recorder.epoch_ended"
 
 
@@ -93,19 +91,23 @@ def test_an_interrupted_search_gives_its_trials_back(monkeypatch, tmp_path, caps
 
 def test_a_line_that_another_process_is_writing_is_kept_and_one_that_it_could_not_end_is_cut_off(tmp_path):
     """A process that joins must not cut the journal's end while others write, nor write behind half a line."""
-    place = read_place(None, tmp_path)
-    assert place.path is not None
-    first = storage.open_storage(place)
+    first, path = opened(tmp_path), tmp_path / "optuna.journal"
     first.create_new_study([StudyDirection.MAXIMIZE], "one")
     first.create_new_study([StudyDirection.MAXIMIZE], "two")
-    whole = place.path.read_bytes()
-    half = whole[:-9]
-    place.path.write_bytes(half)
-    joined = storage.open_storage(place)
+    half = path.read_bytes()[:-9]
+    path.write_bytes(half)
+    joined = opened(tmp_path)
     assert [study.study_name for study in joined.get_all_studies()] == ["one"]
-    assert place.path.read_bytes() == half  # the rest may come any moment
+    assert path.read_bytes() == half  # the rest may come any moment
     joined.create_new_study([StudyDirection.MAXIMIZE], "three")
-    assert [study.study_name for study in storage.open_storage(place).get_all_studies()] == ["one", "three"]
+    assert [study.study_name for study in opened(tmp_path).get_all_studies()] == ["one", "three"]
+
+
+def opened(folder):
+    """Optuna's storage of the journal in ``folder``."""
+    found = StudyStorage(None, folder)
+    found.open()
+    return found.optuna
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_journal_with_a_damaged_line_is_named(tmp_path, line):
     settings, space = read_settings(node_of()), space_of(LR)
     (tmp_path / "optuna.journal").write_text(f"{line}\n")
     with pytest.raises(ConfigError, match=r"optuna\.journal cannot be opened"):
-        SharedStudy(read_place(None, tmp_path), settings, space)
+        SharedStudy(StudyStorage(None, tmp_path), settings, space)
 
 
 FOUR = [[f"{PROPOSE}#1", "", "", ""]]  # of four that begin together one is killed when it has its first trial
@@ -132,8 +134,8 @@ def test_four_workers_repeat_no_cell_of_a_grid(tmp_path):
 
 def test_a_trial_that_others_have_taken_over_is_theirs_to_tell(tmp_path):
     """A process that slept for minutes counts as dead; when it wakes it must not disturb the study."""
-    place, settings = read_place(None, tmp_path), read_settings(node_of(n_trials=2, n_jobs=2))
-    sleeper, other = (SharedStudy(place, settings, space_of(LR)) for _ in range(2))
+    settings = read_settings(node_of(n_trials=2, n_jobs=2))
+    sleeper, other = (SharedStudy(StudyStorage(None, tmp_path), settings, space_of(LR)) for _ in range(2))
     slept = sleeper.ask()
     other.give_back(slept)  # as if it were dead
     taken = other.ask()
@@ -150,9 +152,9 @@ def test_a_trial_that_others_have_taken_over_is_theirs_to_tell(tmp_path):
 @pytest.fixture
 def two(monkeypatch, tmp_path):
     """Two processes' views of one study of two trials."""
-    monkeypatch.setattr("mlp_study.search.search.POLL", 0)
-    place, settings = read_place(None, tmp_path), read_settings(node_of(n_trials=2, n_jobs=2))
-    both = [SharedStudy(place, settings, space_of(LR)) for _ in range(2)]
+    monkeypatch.setattr("mlp_study.search.sweeper.POLL", 0)
+    settings = read_settings(node_of(n_trials=2, n_jobs=2))
+    both = [SharedStudy(StudyStorage(None, tmp_path), settings, space_of(LR)) for _ in range(2)]
     yield both
     for one in both:
         one.close()
@@ -364,16 +366,14 @@ def test_a_server_that_stays_away_ends_the_search_in_a_line_and_the_next_command
 
 
 def test_trials_of_another_machine_are_given_back_when_its_heartbeat_is_old(monkeypatch, postgresql):
-    monkeypatch.setattr(signs, "BEAT", 3600)  # the other one gives no further sign, however slow this machine is
-    place = read_place(f"postgresql://me:{PASSWORD}@{postgresql}", Path())
+    monkeypatch.setattr(trial_owners, "HEARTBEAT", 3600)  # no further sign, however slow this machine is
+    url = f"postgresql://me:{PASSWORD}@{postgresql}"
     settings = read_settings(node_of(n_trials=2, n_jobs=2, study_name="far"))
     with quiet_optuna():
-        far, near = (SharedStudy(place, settings, space_of(LR)) for _ in range(2))
+        far, near = (SharedStudy(StudyStorage(url, Path()), settings, space_of(LR)) for _ in range(2))
         trials = far.ask()
-        for trial in trials:
-            far.storage.set_trial_user_attr(trial.trial._trial_id, WORKER, {"machine": "far", "pid": 1, "started": "1"})
         assert near.ask() == []
-        with near.storage.engine.begin() as connection:
+        with near.storage.database.engine.begin() as connection:
             connection.execute(text("UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 minute'"))
         taken = near.ask()
         assert [trial.trial.params for trial in taken] == [trial.trial.params for trial in trials]

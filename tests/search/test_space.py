@@ -28,8 +28,8 @@ def only(override):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("a=1,2,x", CategoricalDistribution(["1", "2", "x"])),
-        ("a=true,null", CategoricalDistribution(["True", "null"])),
+        ("a=1,2,x", CategoricalDistribution([1, 2, "x"])),
+        ("a=true,null", CategoricalDistribution([True, "null"])),
         ("a=[16],[128,64]", CategoricalDistribution(["[16]", "[128,64]"])),
         ("a='x y',b", CategoricalDistribution(["'x y'", "b"])),
         ("a=range(5)", IntDistribution(0, 4)),

@@ -2,7 +2,8 @@
 
 python -m tests.search.worker ROUNDS ARGUMENTS...: ROUNDS is JSON, for each round the workers that begin together, for
 each of them nothing ("") or the call before which it is killed as by a power cut, such as
-``mlp_study.search.study:SharedStudy.tell#3``. All imports are made once: each worker is a fork. Prints how they ended.
+``mlp_study.search.shared_study:SharedStudy.tell#3``. All imports are made once: each worker is a fork. Prints how
+they ended.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import signal
 import sys
 
 from mlp_study import train
-from mlp_study.cli import run_hydra
-from mlp_study.search.study import SharedStudy
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.search.shared_study import SharedStudy
 
 
 def kill_before(call: str) -> None:
@@ -64,7 +65,7 @@ def worker(call: str, alive: tuple[int, int]) -> int:
 def main() -> None:
     rounds, *arguments = sys.argv[1:]
     sys.argv = ["train", *arguments]
-    for heavy in ("optuna.importance", "search.search", "training.population", "search.figures"):
+    for heavy in ("optuna.importance", "search.sweeper", "training.population", "search.optuna_plots"):
         importlib.import_module(heavy if heavy.startswith("optuna") else f"mlp_study.{heavy}")
     ended = []
     for calls in json.loads(rounds):

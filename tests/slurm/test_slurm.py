@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from mlp_study.sweep.claims import Claim, read_claim
 
 from mlp_study.records.runs_table import load_results
-from mlp_study.sweep.claims import Claim, read_claim
 from mlp_study.sweep.slurm import read_settings
 from mlp_study.sweep.status import read_status
 from mlp_study.sweep.store import Store, members_of

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.mlp_study import register  # by name, as in mlp_study.cli
+from hydra_plugins.mlp_study import register  # by name, as in mlp_study.config.hydra_app
 from mlp_study import train
-from mlp_study.cli import run_hydra
-from mlp_study.compose import CONFIG_MODULE, register_groups
-from mlp_study.config import RunConfig
-from mlp_study.sweep.composer import Composer
+from mlp_study.config.composing import register_groups, shipped
+from mlp_study.config.hydra_app import run_hydra
+from mlp_study.config.schema import RunConfig
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import Cell
 from tests.small_runs import logging_as_before
@@ -34,10 +34,12 @@ def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> Non
         run_hydra(train.run, "train", "")
 
 
-def start(folder: Path, *overrides: str, small: Sequence[str] = SMALL, **more: Any) -> subprocess.Popen[str]:
-    """The command as a process of its own, its output in pipes."""
+def start(
+    folder: Path, *overrides: str, small: Sequence[str] = SMALL, path: Path = ROOT, **more: Any
+) -> subprocess.Popen[str]:
+    """The command as a process of its own, its output in pipes; ``path`` is where Python looks first."""
     command = [sys.executable, "-m", "mlp_study.train", "-m", *small, f"sweep_dir={folder}", *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{path}{os.pathsep}{ROOT}"}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder.parent, **more
     )
@@ -56,14 +58,14 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 @contextlib.contextmanager
 def hydra_of(overrides: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
     """Hydra's loader and a sweep's composed config."""
-    from hydra import initialize_config_module
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
     register_groups()
     register()
     GlobalHydra.instance().clear()
-    with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+    with initialize_config_dir(version_base="1.3", config_dir=str(shipped("conf"))):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
 

@@ -10,8 +10,8 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from mlp_study.factors.activations import ACTIVATIONS, Activation
-from mlp_study.records import recorded
 from mlp_study.records.runs_table import load_results
+from mlp_study.training import population
 from tests.sweep.sweeps import results, stamps, sweep
 
 
@@ -20,7 +20,7 @@ def test_a_second_command_trains_only_what_is_missing(monkeypatch, tmp_path, cap
     sweep(monkeypatch, folder, "activation=relu,tanh", "seed=1,2")
     before = stamps(folder)
     assert len(before) == 4
-    monkeypatch.setattr(recorded, "train_population", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(population, "train_population", lambda *a, **k: pytest.fail("trained again"))
     sweep(monkeypatch, folder, "activation=relu,tanh", "seed=1,2")
     assert stamps(folder) == before
     monkeypatch.undo()
@@ -103,7 +103,7 @@ def broken(monkeypatch):
     like = ACTIVATIONS["relu"]
     entry = Activation(**{**{f: getattr(like, f) for f in like.__dataclass_fields__}, "function": fail})
     monkeypatch.setitem(ACTIVATIONS._entries, "broken", entry)
-    from mlp_study import compose
+    from mlp_study.config import composing as compose
 
     compose.register_groups.cache_clear()
     yield
@@ -164,6 +164,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(monkeypatch, tmp_path, capsy
 
 @pytest.mark.slow
 def test_hydras_callbacks_see_every_job_that_trains(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLP_STUDY_TRUST_CONFIGS", "1")  # callbacks may run any code
     names = ("PickleJobInfo", "LogJobReturn")
     config = [
         f"+hydra.callbacks.{n}={{_target_: hydra.experimental.callbacks.{n}Callback}}".replace(" ", "") for n in names
@@ -189,7 +190,7 @@ def test_hydras_callbacks_see_every_job_that_trains(monkeypatch, tmp_path):
 
 def test_a_damaged_checkpoint_is_left_behind(monkeypatch, tmp_path):
     folder = tmp_path / "s"
-    real, names = recorded.train_population, []
+    real, names = population.train_population, []
 
     def damaged(configs, listener, *, checkpoint, resume_from, **more):
         names.append(resume_from)
@@ -198,7 +199,7 @@ def test_a_damaged_checkpoint_is_left_behind(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return real(configs, listener, checkpoint=checkpoint, resume_from=resume_from, **more)
 
-    monkeypatch.setattr(recorded, "train_population", damaged)
+    monkeypatch.setattr(population, "train_population", damaged)
     with pytest.raises(SystemExit):
         sweep(monkeypatch, folder, "seed=1,2")
     sweep(monkeypatch, folder, "seed=1,2")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+import time
+
 import pytest
 
-from mlp_study.sweep import launch
+from mlp_study.sweep import launch, processes
+from mlp_study.sweep.locks import held_in
 from mlp_study.sweep.plan import Crew, grouped
-from mlp_study.sweep.progress import Progress, SweepProgress
-from tests.sweep.sweeps import cells, results, sweep
+from tests.small_runs import config
+from tests.sweep.sweeps import cells, results, start, sweep
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
@@ -75,17 +79,63 @@ def test_a_sweep_that_grows_keeps_the_models_of_runs_finished_before(monkeypatch
     assert before <= set((tmp_path / "s").rglob("*.safetensors"))
 
 
-def test_the_bar_adds_up_what_all_processes_have_done():
-    plan = grouped((), cells("seed=range(0,4)"), Crew(2))
-    first, second = plan.populations
-    with SweepProgress(plan.populations, shown=True) as bar:
-        bar.heard(first, Progress(0.5, "epoch 1/2, 2 of 2 members"))
-        bar.heard(second, Progress(0.25, "epoch 1/2, 2 of 2 members"))
-        assert bar._bar is not None
-        [task] = bar._bar.tasks
-        assert task.completed == pytest.approx(0.5 * first.work + 0.25 * second.work)
-        assert task.description == "population 2/2"
-        bar.end(first)
-        assert task.completed == pytest.approx(first.work + 0.25 * second.work)
-        bar.end(second)
-        assert task.completed == pytest.approx(task.total)
+def test_processes_are_as_many_as_pay(monkeypatch):
+    monkeypatch.setattr(processes, "cores", lambda: 4)
+    one = config()
+    assert processes.workers_for(one, 0.0) == 1
+    assert processes.workers_for(one, 2.5 * processes.WORTH_A_PROCESS) == 2
+    assert processes.workers_for(one, 100 * processes.WORTH_A_PROCESS) == 4
+    assert processes.workers_for(config("trainer.threads=2"), 1e6) == 1, "the threads are asked for"
+    assert processes.workers_for(config("trainer.accelerator=gpu"), 1e6) == 1
+    monkeypatch.setattr(processes, "visible_gpus", lambda: ["0"])
+    assert processes.workers_for(one, 1e6) == 1
+
+
+DEADLY = """
+import os, signal
+from mlp_study.sweep import executor
+real = executor.Executor._attempt
+def deadly(self, cells):
+    if any(cell.config.seed == 3 for cell in cells):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, cells)
+executor.Executor._attempt = deadly
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_its_process_fails_alone(tmp_path):
+    """Each worker loads the deadly code at its start, as Python's ``sitecustomize`` does."""
+    (tmp_path / "code").mkdir()
+    hook = "import sys\nif 'spawn_main' in ' '.join(sys.orig_argv):\n"
+    (tmp_path / "code" / "sitecustomize.py").write_text(hook + textwrap.indent(DEADLY, "    "))
+    folder = tmp_path / "s"
+    typed = ("seed=range(0,5)", "hydra.launcher.executor=processes", "hydra.launcher.workers=2", "report=false")
+    process = start(folder, *typed, path=tmp_path / "code")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "1 of 5 runs failed" in err.splitlines()[-1]
+    assert "RuntimeError: its process died 2 times" in err.splitlines()[-1]
+    ended = {result["config"]["seed"]: result["outcome"] for result in results(folder).values()}
+    assert ended == {seed: "failed" if seed == 3 else "completed" for seed in range(5)}
+    assert list((folder / ".sweep" / "locks").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_workers_whose_parent_is_killed_finish_what_they_train_and_end(tmp_path):
+    folder = tmp_path / "s"
+    typed = ("seed=range(0,2)", "hydra.launcher.executor=processes", "hydra.launcher.workers=2", "report=false")
+    parent = start(folder, *typed, "trainer.max_epochs=60")
+    owners = folder / ".sweep" / "locks"
+    while len(held_in(owners)) < 2:
+        assert parent.poll() is None
+        time.sleep(0.02)
+    workers = [held.owner for held in held_in(owners)]
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 120
+    while any(worker.alive(time.time()) for worker in workers):
+        assert time.monotonic() < end, "the workers live on"
+        time.sleep(0.1)
+    assert len(results(folder)) == 2
+    assert held_in(owners) == []

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from mlp_study import status
-from mlp_study.cli import guarded
-from mlp_study.sweep.claims import STALE, Claims
+from mlp_study.runtime.guard import guarded
+from mlp_study.sweep.locks import STALE, Locks
 from mlp_study.sweep.status import lines_of, read_status
 from tests.sweep.sweeps import ROOT, results, start, sweep
 
@@ -32,9 +32,8 @@ def test_status_counts_what_is_done_running_waiting_and_failed_and_writes_nothin
     (folder / left[0]).mkdir()
     (folder / left[0] / "result.json").write_text(json.dumps(broken))
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    claims = Claims(folder / ".sweep" / "claims")
-    with claims.locked():
-        claims.take(left[1:3])
+    locks = Locks(folder / ".sweep" / "locks")
+    locks.take(left[1:3])
     before = listing(folder)
     capsys.readouterr()
     status.main([str(folder)])
@@ -54,7 +53,7 @@ def test_status_counts_what_is_done_running_waiting_and_failed_and_writes_nothin
     assert found["outcomes"] == {"completed": 8, "failed": 1}
     assert found["began"] <= found["last"]
     assert listing(folder) == before
-    claims.close()
+    locks.close()
 
 
 @pytest.mark.slow
@@ -62,10 +61,9 @@ def test_dead_processes_hold_nothing(monkeypatch, tmp_path):
     folder = tmp_path / "s"
     sweep(monkeypatch, folder, "seed=range(0,2)", "shard=0/2")
     [left] = set((folder / ".sweep" / "runs.txt").read_text().split()) - set(results(folder))
-    claims = Claims(folder / ".sweep" / "claims")
-    with claims.locked():
-        claims.take([left])
-    [path] = (folder / ".sweep" / "claims").glob("*.json")
+    locks = Locks(folder / ".sweep" / "locks")
+    locks.take([left])
+    [path] = (folder / ".sweep" / "locks").glob("*.json")
     about = json.loads(path.read_text())
     assert read_status(folder).running == 1
     for change, running in (({"started": "1"}, 0), ({"machine": "elsewhere"}, 1)):
@@ -76,7 +74,7 @@ def test_dead_processes_hold_nothing(monkeypatch, tmp_path):
     found = read_status(folder)
     assert (found.running, found.waiting) == (0, 1)
     assert path.exists()
-    claims.close()
+    locks.close()
 
 
 @pytest.mark.parametrize("cut", ["b,1", "b,1,div"])

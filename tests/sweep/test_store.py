@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
-import time
 
 import pytest
 
-from mlp_study.compose import compose
-from mlp_study.config import RunConfig
+from mlp_study.config.composing import compose
+from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
-from mlp_study.sweep import claims as claims_module
-from mlp_study.sweep.claims import Claims, identity
 from mlp_study.sweep.plan import Cell
 from mlp_study.sweep.store import FORMAT, MANIFEST, Store, asked_for, fixed_settings
 
@@ -25,109 +20,48 @@ def cell(*overrides: str) -> Cell:
     return Cell(config.run_id, config, overrides)
 
 
-CLAIMANT = """
+OTHER = """
 import sys, time
 from pathlib import Path
-from mlp_study.sweep.claims import Claims
-claims = Claims(Path(sys.argv[1]))
-with claims.locked():
-    print(*claims.take(["a", "b"]), flush=True)
+from mlp_study.sweep.store import Store
+print(*Store(Path(sys.argv[1])).locks.take(["a", "b"]), flush=True)
 time.sleep(600)
 """
 
 
-@pytest.fixture
-def claimant(tmp_path):
-    """Another process that has claimed a and b."""
-    process = subprocess.Popen([sys.executable, "-c", CLAIMANT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().split() == ["a", "b"]
-    yield process
-    process.kill()
-    process.communicate()
-
-
-def test_what_a_living_process_has_claimed_is_not_given_twice(tmp_path, claimant):
-    mine = Claims(tmp_path)
-    with mine.locked():
-        assert mine.take(["a", "b", "c"]) == ["c"]
-    claimant.kill()
-    claimant.wait()
-    with mine.locked():
-        assert mine.take(["a", "b", "c"]) == ["a", "b", "c"]
-    mine.close()
-
-
-def test_a_process_number_that_is_used_again_is_another_process(tmp_path):
-    claim = {**identity(), "started": "1", "runs": ["a"]}
-    (tmp_path / "old.json").write_text(json.dumps(claim))
-    mine = Claims(tmp_path)
-    with mine.locked():
-        assert mine.take(["a"]) == ["a"]
-    mine.close()
-
-
-@pytest.mark.parametrize(("age", "free"), [(0, []), (claims_module.STALE / 2, []), (2 * claims_module.STALE, ["a"])])
-def test_a_claim_from_another_machine_holds_while_it_is_renewed(tmp_path, age, free):
-    path = tmp_path / "there.json"
-    path.write_text(json.dumps({**identity(), "machine": "elsewhere", "runs": ["a"]}))
-    now = path.stat().st_mtime
-    os.utime(path, (now - age, now - age))
-    mine = Claims(tmp_path)
-    with mine.locked():
-        assert mine.take(["a"]) == free
-    mine.close()
-
-
-def test_a_sign_of_life_makes_no_claim_where_it_was_taken_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims_module, "HEARTBEAT", 0.01)
-    with contextlib.closing(Claims(tmp_path)) as claims:
-        assert claims.take(["a"]) == ["a"]
-        [path] = tmp_path.glob("*.json")
-        os.utime(path, (0, 0))
-        while path.stat().st_mtime == 0:
-            time.sleep(0.001)
-        path.unlink()
-        time.sleep(0.1)
-        assert list(tmp_path.glob("*.json")) == []
-
-
-def test_a_claim_from_the_future_holds_when_the_clock_went_backwards(tmp_path):
-    path = tmp_path / "there.json"
-    path.write_text(json.dumps({**identity(), "machine": "elsewhere", "runs": ["a"]}))
-    os.utime(path, (path.stat().st_mtime + 3600,) * 2)
-    mine = Claims(tmp_path)
-    with mine.locked():
-        assert mine.take(["a"]) == []
-    mine.close()
-
-
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"pid": 3}'])
-def test_a_damaged_claim_holds_nothing(tmp_path, damage):
-    (tmp_path / "broken.json").write_text(damage)
-    mine = Claims(tmp_path)
-    with mine.locked():
-        assert mine.take(["a"]) == ["a"]
-    mine.close()
-    assert not list(tmp_path.glob("*.json"))
-
-
-def test_what_killed_processes_left_is_tidied_once_nobody_else_works_there(tmp_path, claimant):
-    store = Store(tmp_path / "s")
+def test_what_killed_processes_left_is_tidied_once_nobody_else_works_there(tmp_path):
+    store = Store(tmp_path)
     store.open({}, ["a"])
-    inside = tmp_path / "s" / ".sweep"
-    (theirs,) = tmp_path.glob("*.json")
-    theirs.rename(inside / "claims" / theirs.name)
-    half = [inside / name for name in (".runs.txt.1.2.tmp", "claims/.x-1.json.1.2.tmp", "checkpoints/.p.safetensors.1")]
+    inside = tmp_path / ".sweep"
+    half = [inside / name for name in (".runs.txt.1.2.tmp", "locks/.x-1.json.1.2.tmp", "checkpoints/.p.safetensors.1")]
     (inside / "checkpoints").mkdir()
     for path in half:
         path.touch()
+    with subprocess.Popen([sys.executable, "-c", OTHER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().split() == ["a", "b"]
+        store.tidy()
+        assert all(path.exists() for path in half)
+        other.kill()
     store.tidy()
-    assert all(path.exists() for path in half)
-    claimant.kill()
-    claimant.wait()
-    store.tidy()
-    assert sorted(p.name for p in inside.rglob("*") if p.is_file()) == ["lock", "runs.txt"]
+    store.close()
+    assert [p.name for p in inside.rglob("*") if p.is_file()] == ["runs.txt"]
+
+
+def test_a_run_that_was_finished_before_it_was_locked_is_not_trained_again(tmp_path, monkeypatch):
+    store, cells = Store(tmp_path), [cell("seed=1"), cell("seed=2")]
+    take = store.locks.take
+
+    def late(names):
+        (tmp_path / cells[0].run_id).mkdir()
+        (tmp_path / cells[0].run_id / "result.json").write_text("{}")
+        return take(names)
+
+    monkeypatch.setattr(store.locks, "take", late)
+    with store.claimed(cells) as mine:
+        assert mine == cells[1:]
+    store.close()
+    assert list((tmp_path / ".sweep" / "locks").iterdir()) == []
 
 
 def test_fixed_settings_are_those_that_all_runs_share():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 import pytest
 
-from mlp_study.compose import yaml_choices
-from mlp_study.config import RunConfig
-from mlp_study.sweep.composer import Composer
+from mlp_study.config.composing import shipped, yaml_choices
+from mlp_study.config.schema import RunConfig
+from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import make_plan
 from tests.sweep.sweeps import hydra_of
@@ -34,7 +32,7 @@ def test_all_questions_are_there():
 
 @pytest.mark.parametrize("name", grids())
 def test_a_file_asks_its_question_first_and_plans_a_grid_on_the_digits(name):
-    text = (resources.files("mlp_study.conf") / "sweeps" / f"{name}.yaml").read_text()
+    text = (shipped("sweeps") / f"{name}.yaml").read_text()
     package, question, *_ = text.splitlines()
     assert package == "# @package _global_"
     assert question.startswith("# ")

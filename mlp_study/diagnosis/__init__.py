@@ -1,1 +1,0 @@
-"""Diagnosis: what will happen to a network, why, and what would cure it."""

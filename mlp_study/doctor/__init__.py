@@ -1,0 +1,1 @@
+"""The doctor: explain any PyTorch training as its author runs it."""

@@ -1,0 +1,1 @@
+"""A population of multilayer perceptrons, and its gradients."""
