@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import mlp_study
 from tests.doctor import tables as t
 
-QUICK = {"epochs": 3, "budget": 4}
+QUICK = {"epochs": 3, "budget": 2}
 
 
 class Counting(nn.Module):
