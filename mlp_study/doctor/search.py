@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from mlp_study.doctor.changes import Change, apply, changes_for, code_of
+from mlp_study.doctor.changes import Change, apply, code_of
 from mlp_study.doctor.diagnosis import Told
 from mlp_study.doctor.facts import Facts
+from mlp_study.doctor.recipe_changes import changes_for
 from mlp_study.doctor.training import Run, Training
 
 LEAST_STEPS = 40  # that an attempt gets before it is compared
