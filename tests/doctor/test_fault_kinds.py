@@ -14,17 +14,18 @@ from tests.doctor.measuring import explained, judged
 KNOWN = truths()
 
 QUICK = (
-    "columns/machines_raw",
+    "bad_data/nan_inputs",
+    "columns/tiny_units",
     "columns/wine_standard",
     "dead/bias_minus_50",
+    "dropout/p1",
     "equal_weights/digits_constant",
-    "frozen/no_grad_body",
-    "lr/sgd_1e-5",
-    "normalization/batch_of_one",
+    "frozen/optimizer_of_another",
+    "lr/rmsprop_1e-6",
+    "pairs/bce_of_raw",
     "pairs/softmax_one_output_bce",
-    "rare/95_few_steps",
+    "sorted/digits_in_order",
     "sorted/iris_loader",
-    "target_scale/sigmoid_output",
     "weight_decay/breast_sgd_20",
 )
 """A representative of most kinds, each explained in a second or two."""
