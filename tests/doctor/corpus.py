@@ -22,6 +22,7 @@ from tests.doctor.measuring import GOOD, Case, explained, judged, truth
 
 MODULES = (cases_network, cases_data, cases_recipe, cases_modules, forum)
 CASES: dict[str, Case] = {c.id: c for module in MODULES for c in module.CASES}
+TOLERANCE = 0.15  # of skill, between what a fix is said to reach and what its training reaches
 FILE = Path(__file__).with_name("truths.json")
 
 
@@ -52,7 +53,7 @@ def write(known: dict[str, dict[str, Any]]) -> None:
 
 
 def verdicts(case: Case, said: dict[str, Any], known: dict[str, Any]) -> dict[str, bool]:
-    """What counts: is the verdict right, a right cause named, the best fix a repair? Only what applies is there."""
+    """What counts: the verdict, a right cause, a best fix that repairs and keeps its promise. Only what applies."""
     true, best = judged(case, known)
     refused = "refused" in said
     counted = {"refused": refused and not (case.refused and true == "fails")}
@@ -60,6 +61,8 @@ def verdicts(case: Case, said: dict[str, Any], known: dict[str, Any]) -> dict[st
         counted["detected" if true == "fails" else "spared"] = (
             (case.refused if refused else said["fails"]) if true == "fails" else not said.get("fails", True)
         )
+    if "score" in said:
+        counted["kept"] = said.get("fix_skill", 0.0) >= said["score"] - TOLERANCE
     if true == "fails":
         counted["cause"] = bool(case.keys & set(said.get("causes", []))) or (refused and case.refused)
         if case.repairable and not (refused and case.refused):
@@ -99,7 +102,7 @@ def summary(marks: list[dict[str, bool]]) -> dict[str, float]:
         applies = [m[key] for m in marks if key in m]
         return round(sum(applies) / max(1, len(applies)), 3)
 
-    shares = {key: share(key) for key in ("refused", "detected", "spared", "cause", "repaired")}
+    shares = {key: share(key) for key in ("refused", "detected", "spared", "cause", "repaired", "kept")}
     counts = {f"n_{key}": sum(key in m for m in marks) for key in ("detected", "spared", "repaired")}
     return shares | counts | {"balanced_accuracy": round((shares["detected"] + shares["spared"]) / 2, 3)}
 
