@@ -4,7 +4,7 @@
     python -m tests.doctor.corpus truth [IDS]          trains each with five seeds and writes truths.json
     python -m tests.doctor.corpus score [--held] [IDS] asks the doctor about each and trains its best fix
 
-IDS are ids, kinds, or beginnings of ids. `score` leaves the held cases out unless asked for them.
+IDS are ids, kinds, or beginnings of ids. `score` asks about the open cases, with --held about those kept aside.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def main(argv: list[str]) -> None:
     if what == "truth":
         remake(ids)
     elif what == "score":
-        both = "--held" in ids
+        held = "--held" in ids
         out = next((Path(i[6:]) for i in ids if i.startswith("--out=")), None)
-        score(chosen([i for i in ids if not i.startswith("--")], None if both else False), out)
+        score(chosen([i for i in ids if not i.startswith("--")], held), out)
     else:
         known = truths()
         for c in chosen(ids):
