@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import json
 import re
@@ -14,7 +15,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mlp_study import diagnose as command
 from mlp_study.config.composing import compose
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
@@ -28,6 +28,7 @@ from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import Run
 from mlp_study.training.population import train_population
 
+command = importlib.import_module("mlp_study.diagnose")
 IMAGES = load("digits")
 
 
@@ -206,9 +207,14 @@ def test_data_of_one_class_are_refused():
 
 
 def test_the_name_means_the_same_before_and_after_the_command_is_imported():
-    code = "import mlp_study; a = mlp_study.diagnose; import mlp_study.diagnose; assert a is mlp_study.diagnose; a()"
+    code = (
+        "import mlp_study; a = mlp_study.diagnose; import mlp_study.diagnose; from mlp_study.diagnose import main;"
+        "from mlp_study import diagnose; assert a is mlp_study.diagnose is diagnose; help(a); a()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "missing 3 required positional arguments" in done.stderr
+    assert "missing 1 required positional argument: 'model'" in done.stderr
+    for word in ("loss(output, target)", "learning_rate", "DataLoader", "Raises", "budget"):
+        assert word in done.stdout, word
 
 
 def test_a_run_that_stopped_early_is_told_in_words():

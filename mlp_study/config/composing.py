@@ -28,6 +28,7 @@ def shipped(name: str) -> Path:
 @lru_cache(maxsize=1)
 def register_groups() -> None:
     """Give Hydra one config group per table, one config per entry, and the settings' defaults."""
+    from hydra.conf import HydraConf
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -44,6 +45,10 @@ def register_groups() -> None:
     # Hydra copies the whole store for each config that it composes, a fifth of that time; what it loads from it, it
     # copies again, so that the one store, a singleton, may stand for its copies.
     ConfigStore.__deepcopy__ = lambda self, _: self  # type: ignore[attr-defined] # it has none
+    # As Hydra's own defaults, not as overrides in conf/config.yaml, which no other file could override.
+    ours = ({"sweeper": "population"}, {"launcher": "population"})
+    hydras = [entry for entry in HydraConf().defaults if not {"sweeper", "launcher"} & set(entry)]
+    store.store(group="hydra", name="config", node=HydraConf(defaults=[*ours, *hydras]), provider="hydra")
     store.store(name="settings", node=default_settings())
     for kind, table in GROUPS.items():
         for name, entry in table.items():
@@ -146,20 +151,6 @@ def experiment(name: str) -> dict[str, Any]:
     node = OmegaConf.to_container(OmegaConf.create(text).experiment)
     assert isinstance(node, dict)
     return {str(key): value for key, value in node.items()}
-
-
-def sweeper_of(overrides: Sequence[str]) -> list[str]:
-    """The sweeper that a file in ``sweeps/`` asks for, as an override: only the command line replaces the default."""
-    from omegaconf import OmegaConf
-
-    names = [o.partition("=")[2] for o in overrides if o.startswith("+sweeps=")]
-    if not names or names[-1] not in yaml_choices("sweeps") or any(o.startswith("hydra/sweeper=") for o in overrides):
-        return []
-    text = (group_folder("sweeps") / f"{names[-1]}.yaml").read_text(encoding="utf-8")
-    file: Any = OmegaConf.create(text)
-    defaults = file.get("defaults", [])
-    key = "override /hydra/sweeper"
-    return [f"hydra/sweeper={entry[key]}" for entry in defaults if not isinstance(entry, str) and key in entry]
 
 
 def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) -> ConfigError:

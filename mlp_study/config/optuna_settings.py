@@ -80,8 +80,14 @@ class OptunaConfig:
         n_jobs: trials that this process trains at a time, as one batch.
         max_failure_rate: the part of a batch that may fail without ending the study; null: all.
         params: the search space, a sweep for each key; the command line adds to it and wins over it.
-        custom_search_space: dotted name of a function (config, trial) that adds parameters to a trial. A config cannot
-            run code by itself: the environment variable MLP_STUDY_CUSTOM_SEARCH_SPACE must hold the same name.
+        custom_search_space: dotted name of a function (sweep's config, trial) that adds parameters to a trial. A config
+            cannot run code by itself: the environment variable MLP_STUDY_CUSTOM_SEARCH_SPACE must hold the same name.
+        enqueue: trials to try first, each a mapping such as ``{optimizer.lr: 0.1}``, or ``defaults`` for the config's
+            own values. What a mapping leaves out is proposed by the sampler.
+        timeout: seconds after which this process begins no further batch; the same command goes on.
+        constraints: what a trial must fulfil to be the best, such as ``parameters<=50000``: a recorded metric, ``<=``
+            or ``>=``, and a number. Of several repeats the worst counts. tpe, gp, nsgaii and nsgaiii look for trials
+            that fulfil them.
         conditions: what only some choices have: ``{"optimizer=adam": {"optimizer.eps": "interval(1e-8,1e-2)"}}``.
         objective: a recorded metric, or a list of them; null: val/accuracy. ``seconds`` are the run's own part of its
             population's.
@@ -103,6 +109,9 @@ class OptunaConfig:
     max_failure_rate: float | None = None
     params: dict[str, Any] = field(default_factory=dict)
     custom_search_space: str | None = None
+    enqueue: list[Any] = field(default_factory=list)
+    timeout: float | None = None
+    constraints: list[str] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
     objective: Any = None
     diverged: Any = "worst"

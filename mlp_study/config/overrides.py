@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp_study.config.composing import compose, sweeper_of, with_variant
+from mlp_study.config.composing import compose, with_variant
 from mlp_study.config.schema import GROUPS, RunConfig
 from mlp_study.errors import ConfigError, one_line
 from mlp_study.runtime.reading import read_bytes
@@ -30,7 +30,7 @@ def swept(overrides: Sequence[str]) -> list[str]:
     """
     own = [o.partition("=")[2] for o in overrides if o.startswith("sweep_dir=")]
     hydras = any(o.startswith("hydra.sweep.dir=") for o in overrides)
-    given = [*sweeper_of(overrides), *overrides]
+    given = list(overrides)
     if not any("," in o or "(" in o for o in overrides if o.startswith(("+experiment=", "experiment"))):
         given = with_variant(given)
     return given if hydras or not own or own[-1] in ("", "null") else [*given, f"hydra.sweep.dir={own[-1]}"]

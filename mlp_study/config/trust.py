@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mlp_study.errors import ConfigError
+from mlp_study.runtime.files import refuse_links
 
 TRUST = "MLP_STUDY_TRUST_CONFIGS"
 # What a config may set, and the values that it takes; None: any.
@@ -63,7 +65,8 @@ def guarded_configs() -> Iterator[None]:
             raise _refused("job.env_copy") from error
         if config_name is not None:
             check_hydra(found, _shipped(load), overrides)
-            storage = OmegaConf.to_container(found.hydra.sweeper, resolve=False).get("storage")
+            sweeper: Any = OmegaConf.to_container(found.hydra.sweeper, resolve=False)
+            storage = sweeper.get("storage")
             if isinstance(storage, str) and ENVIRONMENT.fullmatch(storage):
                 found.hydra.sweeper.storage = storage.replace("${", "").replace("}", "")  # for ``environment_url``
         return found
@@ -117,6 +120,8 @@ def check_hydra(config: Any, shipped: Mapping[str, Any], overrides: Sequence[str
     for path in ("run.dir", "sweep.dir"):
         if not isinstance(theirs.get(path), str) or not theirs[path]:
             raise ConfigError(f"hydra.{path}={theirs.get(path)} is not valid; it takes a folder")
+    if not _interpolates(theirs["run.dir"]):  # Hydra writes there before any command does
+        refuse_links(Path(theirs["run.dir"]))
     _check_plugin("sweeper", hydra.get("sweeper"), _sweeper_setting)
     _check_plugin("launcher", hydra.get("launcher"), _launcher_setting)
     _check_storage(hydra["sweeper"].get("storage"), overrides)

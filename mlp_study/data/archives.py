@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.data.idx import images_of, labels_of, parse, read_bytes, unpack
 from mlp_study.errors import DataError
+from mlp_study.runtime.reading import opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ class Source:
         return f"{self.kind}/raw"
 
     def archives(self) -> list[Archive]:
-        """The original files that the parts come from, as torchvision's class lists them."""
+        """List the original files that the parts come from, as torchvision's class does."""
         kind: Any = getattr(importlib.import_module("torchvision.datasets"), self.kind)
         if hasattr(kind, "url"):  # EMNIST: one archive for all its splits
             files = tuple(name for part in self.parts for name in part)
@@ -62,7 +63,7 @@ class Source:
 
 
 def read_source(source: Source, root: Path) -> tuple[Part, Part]:
-    """Training and test part, each (images uint8 [N, H, W], labels int64 [N]); downloaded if ``root`` lacks them.
+    """Read training and test part, each (images uint8 [N, H, W], labels int64 [N]); download what ``root`` lacks.
 
     Raises:
         DataError: files are missing or damaged and cannot be downloaded, or their content is not what it should be.
@@ -81,10 +82,10 @@ def read_source(source: Source, root: Path) -> tuple[Part, Part]:
 
 
 def _content(folder: Path, archive: str, name: str) -> bytes:
-    """The bytes of one IDX file, from its archive or, without one, unpacked."""
+    """Read the bytes of one IDX file, from its archive or, where there is none, unpacked."""
     path = folder / archive
     if not path.exists():
-        return read_bytes(folder / name)
+        return read_bytes(next((p for p in _unpacked(folder, name) if p.is_file()), folder / name))
     if path.suffix != ".zip":
         return read_bytes(path)
     import zipfile
@@ -94,6 +95,11 @@ def _content(folder: Path, archive: str, name: str) -> bytes:
             return unpack(bundle.read(f"gzip/{name}.gz"), f"{path}:{name}")
     except (KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} does not hold gzip/{name}.gz ({error})") from None
+
+
+def _unpacked(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where an unpacked file may lie: some unpackers name it ``train-images.idx3-ubyte``."""
+    return folder / name, folder / name.replace("-idx", ".idx")
 
 
 def _complete(folder: Path, archives: list[Archive]) -> None:
@@ -112,15 +118,15 @@ def _complete(folder: Path, archives: list[Archive]) -> None:
 
 
 def _fault(folder: Path, archive: Archive) -> str:
-    """What is wrong with an archive in ``folder``, in words; empty if it can be used."""
+    """Say what is wrong with an archive in ``folder``; empty if it can be used."""
     import hashlib
 
     path = folder / archive.name
     try:
         if not path.exists():
-            return "" if all((folder / name).is_file() for name in archive.holds) else "missing"
-        with path.open("rb") as file:
+            return "" if all(any(p.is_file() for p in _unpacked(folder, name)) for name in archive.holds) else "missing"
+        with opened(path) as file:
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        return f"unreadable ({error.strerror or error})"
+    except (OSError, ValueError) as error:
+        return f"unreadable ({getattr(error, 'strerror', None) or error})"
     return "" if md5 == archive.md5 else f"damaged (its MD5 sum is {md5}, not {archive.md5})"

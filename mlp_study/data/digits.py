@@ -23,7 +23,7 @@ SPLIT_SEED = 0
 
 
 def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and test part, each (images uint8 [N, 28, 28], labels int64 [N]): 1,437 and 360 images.
+    """Read training and test part, each (images uint8 [N, 28, 28], labels int64 [N]): 1,437 and 360 images.
 
     They are the same on every machine. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits"
     (UCI, 1998), its test part, as scikit-learn carries it.
@@ -38,7 +38,7 @@ def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def _read_small() -> tuple[Tensor, Tensor]:
-    """scikit-learn's table itself: importing scikit-learn for it takes a second, reading it a hundredth."""
+    """Read scikit-learn's table: importing scikit-learn for it takes a second, reading it a hundredth."""
     package = find_spec("sklearn")
     path = Path((package and package.origin) or "", "..", "datasets", "data", "digits.csv.gz").resolve()
     try:
@@ -50,7 +50,7 @@ def _read_small() -> tuple[Tensor, Tensor]:
 
 
 def _enlarge(small_N88: Tensor) -> Tensor:
-    """Bilinear interpolation between pixel centres, 0..16 to 0..255, rounded half up.
+    """Interpolate bilinearly between pixel centres, 0..16 to 0..255, rounded half up.
 
     All in integers, as weights of 1/14 are, so that no machine's rounding can change a pixel.
     """
@@ -67,7 +67,7 @@ def _enlarge(small_N88: Tensor) -> Tensor:
 
 
 def _test_rows(labels_N: Tensor) -> Tensor:
-    """Mask [N] of the test images: the same number of each class, drawn by a fixed seed."""
+    """Draw the mask [N] of the test images by a fixed seed: the same number of each class."""
     draw = random.Random(SPLIT_SEED).random  # the one sequence that Python promises to keep for a seed
     test_N = torch.zeros(len(labels_N), dtype=torch.bool)
     for digit in range(CLASSES):

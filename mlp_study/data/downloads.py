@@ -66,7 +66,7 @@ def _require_writable(folder: Path) -> None:
 
 
 def _answering(url_of_server: dict[str, str]) -> set[str]:
-    """The servers that send something within ``PATIENCE``, all asked at once, through a proxy where one is set.
+    """Find the servers that answer within ``PATIENCE``, all asked at once, through a proxy where one is set.
 
     Threads ask, since looking up a name knows no time limit; one that never returns ends with the process.
     """
@@ -87,7 +87,7 @@ def _answering(url_of_server: dict[str, str]) -> set[str]:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """A silent connection ends after ``PATIENCE`` seconds: torchvision's downloader sets no limit of its own."""
+    """End a silent connection after ``PATIENCE`` seconds: torchvision's downloader sets no limit of its own."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:

@@ -8,6 +8,7 @@ values in row-major order.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mlp_study.errors import DataError
 from mlp_study.factors.table import lazy_module
+from mlp_study.runtime import reading
 
 if TYPE_CHECKING:
     import torch
@@ -25,39 +27,58 @@ else:
 
 UINT8, INT32 = 0x08, 0x0C
 BYTES = {UINT8: 1, INT32: 4}
+HEADER = 4 + 4 * 255  # bytes of the longest header
+LARGEST = 2**30  # bytes of a file, unpacked
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content, unpacked if its name ends in ``.gz``.
+    """Read a file's content, unpacked if its name ends in ``.gz``.
 
     Raises:
         DataError: there is no such file, it cannot be read, or its compressed data end early or are damaged.
     """
     try:
-        content = path.read_bytes()
+        content = reading.read_bytes(path, LARGEST)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not content:
+        raise DataError(f"{path} is empty; get the file again")
     return unpack(content, str(path)) if path.suffix == ".gz" else content
 
 
 def unpack(content: bytes, name: str) -> bytes:
-    """Gzip-compressed bytes, unpacked; ``name`` is what an error calls them.
+    """Unpack a gzip-compressed IDX file as far as its header says; ``name`` is what an error calls it.
 
     Raises:
-        DataError: the bytes are truncated or damaged.
+        DataError: the bytes are truncated or damaged, or its header announces more than ``LARGEST`` bytes.
     """
+    if content[:2] == b"\0\0":
+        raise DataError(f"{name} is not compressed though its name ends in .gz: it is a plain IDX file; rename it")
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            head = file.read(HEADER)
+            announced = _size(head)
+            if announced > LARGEST:
+                raise DataError(f"{name} announces {announced} bytes; it takes at most {LARGEST}")
+            return head + file.read(max(announced - len(head), 0) + 1)  # one more shows that it is longer
     except EOFError:
         raise DataError(f"{name} is truncated: its compressed data end early; get the file again") from None
     except (OSError, zlib.error, struct.error) as error:
         raise DataError(f"{name} is not an intact gzip file ({error}); get the file again") from None
 
 
+def _size(head: bytes) -> int:
+    """The bytes of the file that an IDX header announces; 0 if it is none."""
+    if len(head) < 4 or head[2] not in BYTES or len(head) < 4 + 4 * head[3]:
+        return 0
+    sizes = struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]])
+    return 4 + 4 * head[3] + BYTES[head[2]] * math.prod(sizes)
+
+
 def parse(content: bytes, name: str) -> Tensor:
-    """The tensor that an IDX file's bytes hold: uint8, or int64 for 32-bit integers.
+    """Return the tensor that an IDX file's bytes hold: uint8, or int64 for 32-bit integers.
 
     Raises:
         DataError: wrong magic number or value type, or more or fewer values than the header announces.
@@ -88,23 +109,25 @@ def parse(content: bytes, name: str) -> Tensor:
 
 
 def _big_endian(bytes_: Tensor) -> Tensor:
-    """Signed 32-bit integers from their bytes, on a machine of either byte order."""
+    """Read signed 32-bit integers from their bytes, on a machine of either byte order."""
     digits = bytes_.view(-1, 4).to(torch.int64)
     unsigned = (digits << torch.tensor([24, 16, 8, 0])).sum(1)
     return torch.where(unsigned >= 2**31, unsigned - 2**32, unsigned)
 
 
 def images_of(tensor: Tensor, name: str) -> Tensor:
-    """``tensor`` if it holds images, uint8 [N, H, W]; raises DataError if not."""
+    """Return ``tensor`` if it holds images, uint8 [N, H, W]; raise DataError if not."""
     if tensor.dtype != torch.uint8 or tensor.dim() != 3:
         raise DataError(
             f"{name} holds no images: its magic number announces {_kind(tensor)} instead of bytes in 3 dimensions"
         )
+    if len(tensor) and not tensor.numel():
+        raise DataError(f"{name} holds {len(tensor)} images of {tensor.shape[1]}x{tensor.shape[2]} pixels")
     return tensor
 
 
 def labels_of(tensor: Tensor, name: str) -> Tensor:
-    """The class of each image, int64 [N]: a file of labels [N], or the first column of QMNIST's records [N, 8].
+    """Return each image's class, int64 [N], from labels [N] or the first column of QMNIST's records [N, 8].
 
     Raises:
         DataError: ``tensor`` is neither.

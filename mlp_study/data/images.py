@@ -106,26 +106,28 @@ def _torchvision(source: Source, classes: tuple[str, ...], doc: str) -> Dataset:
 
 
 def _read_emnist(root: Path, split: str) -> Content:
-    """EMNIST's images lie transposed in its files, and ``letters`` counts from 1: here they stand upright, from 0."""
+    """Read EMNIST, whose images lie transposed in its files and whose ``letters`` count from 1: upright and from 0."""
     train, test = read_source(_source("EMNIST", f"emnist-{split}-train", f"emnist-{split}-test"), root)
     first = 1 if split == "letters" else 0
     return (train[0].mT, train[1] - first), (test[0].mT, test[1] - first), EMNIST_CLASSES[split]
 
 
 def _shuffled(rows: Tensor) -> Tensor:
-    """In an order that follows from their number alone: images and labels stay together."""
+    """Shuffle rows in an order that depends on their number alone: images and labels stay together."""
     return rows[torch.randperm(len(rows), generator=generator(0, "order of a folder"))]
 
 
 def _read_idx(root: Path) -> Content:
-    """Any folder of four IDX files under MNIST's names; the classes are 0 to the training set's largest label.
+    """Read any folder of four IDX files under MNIST's names; classes are 0 to the training set's largest label.
 
     The training set is shuffled, by a fixed seed: it may lie sorted by class, and probes, the look-ahead and
     ``data.limit`` take the first images of the training split.
     """
 
     def read(name: str) -> tuple[Tensor, str]:
-        path = next((path for path in (root / name, root / f"{name}.gz") if path.exists()), None)
+        dotted = name.replace("-idx", ".idx")  # as some unpackers name them
+        names = (name, f"{name}.gz", dotted, f"{dotted}.gz")
+        path = next((root / name for name in names if (root / name).exists()), None)
         if path is None:
             raise DataError(
                 f"{root} has no {name} or {name}.gz; name the folder that holds the four IDX files "
@@ -169,7 +171,7 @@ DATASETS: Table[Dataset] = Table(
 
 
 def load(name: str, root: Path | str = "data", **options: Any) -> ImageSet:
-    """The data set ``name`` in memory, kept for the next call as long as its files stay the same.
+    """Load the data set ``name`` and keep it for the next call as long as its files stay the same.
 
     Args:
         name: a key of ``DATASETS``.
@@ -193,7 +195,7 @@ def load(name: str, root: Path | str = "data", **options: Any) -> ImageSet:
 
 
 def _fingerprint(root: Path, folder: str | None) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of a data set's files: what tells a kept data set from a changed one."""
+    """Return names, sizes and times of a data set's files, which tell whether it has changed."""
     if folder is None or not (root / folder).is_dir():
         return ()
     stats = [(path.name, path.stat()) for path in sorted((root / folder).iterdir()) if path.is_file()]
@@ -238,7 +240,7 @@ class Sizes:
 
 
 def held_out(total: int, validation: float | Literal["test"]) -> int:
-    """How many of ``total`` training images validate; see ``split``, also for what it raises."""
+    """Count how many of ``total`` training images validate; see ``split``, also for what it raises."""
     held = 0 if validation == "test" else max(1, round(total * validation))
     if held >= total:
         raise DataError(f"data.validation={validation} of {total} training images leaves none to train on")
@@ -246,7 +248,7 @@ def held_out(total: int, validation: float | Literal["test"]) -> int:
 
 
 def split(labels_N: Tensor, validation: float | Literal["test"], seed: int) -> tuple[Tensor, Tensor]:
-    """Training and validation rows, each int64, ascending; together every row of ``labels_N`` once.
+    """Split rows into training and validation, each int64, ascending; together every row of ``labels_N`` once.
 
     Args:
         labels_N: labels of the official training set; only their number counts.

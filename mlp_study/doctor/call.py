@@ -61,12 +61,11 @@ def diagnose(
     Where it fails, changes are tried on further copies; those that help are in ``fixes``, with the Python that was run.
 
         d = mlp_study.diagnose(model, nn.CrossEntropyLoss(), optimizer, loader, epochs=10)
-        print(d)                          # verdict, reason, best fix, details
-        better = d.fixes[0].apply()       # copies with the fix in place
-        better.fit().predict(x)
+        print(d)  # verdict, reason, best fix, details
+        d.fixes[0].apply().fit().predict(x)  # copies with the fix in place
 
-    Success means skill: accuracy above the largest class's share, or the explained part of the variance, at least 0.8
-    of what a plain model or the best fix reaches on the same data. One answer for everything has a skill of 0.
+    Success is skill: accuracy above the largest class's share, or the explained variance, of at least 0.8 of what a
+    plain model or the best fix reaches on the same data. One answer for everything has a skill of 0.
 
     Args:
         model: any ``nn.Module``, compiled or not; a ``LightningModule`` brings its own loss and optimizer.
@@ -80,26 +79,23 @@ def diagnose(
         step: ``step(model, batch)`` -> loss, in the place of ``loss``, for trainings of another form.
         budget: seconds that all of it may take.
         seed: of orders and dropout on the copies.
-        progress: whether a line on stderr says what is being done; where somebody looks and it takes long, if None.
+        progress: whether a line on stderr says what is being done; where somebody looks, if None.
         learning_rate: Keras's name of ``lr``.
 
     Raises:
         ConfigError: an argument is missing or none of what is taken; several optimizers, as in a GAN.
         DataError: data that can be read only once, or that the model does not take.
     """
-    if not (isinstance(budget, (int, float)) and budget > 0):
+    if not budget > 0:
         raise ConfigError(f"budget={budget!r} is not valid; it takes a number of seconds above 0")
     if data is None and loss is not None and not callable(loss) and not isinstance(loss, str):
         loss, data = None, loss  # diagnose(lightning_module, loader)
-    began = time.perf_counter()
     with untouched(model), _Progress(progress) as told:
         training, notes = training_of(
             model, loss, optimizer, data, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
             lr=learning_rate if lr is None else lr, step=step, seed=seed,
         )  # fmt: skip
-        found = examined(training, notes, budget - (time.perf_counter() - began), told)
-    found.seconds = time.perf_counter() - began
-    return found
+        return examined(training, notes, budget, told.began, told)
 
 
 class _Progress:

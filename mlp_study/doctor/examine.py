@@ -24,9 +24,8 @@ JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
 
 
-def examined(training: Training, notes: list[str], budget: float, told: Told) -> Diagnosis:
-    """The diagnosis of a training that nothing was done to yet."""
-    began = time.perf_counter()
+def examined(training: Training, notes: list[str], budget: float, began: float, told: Told) -> Diagnosis:
+    """The diagnosis of a training that nothing was done to yet, within a budget of seconds since ``began``."""
     rng = torch.Generator().manual_seed(training.seed)
     if sum(p.numel() for p in training.model.parameters()) < 300_000:
         torch.set_num_threads(1)

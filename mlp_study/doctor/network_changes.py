@@ -31,6 +31,7 @@ REASONS = {
 
 
 def activation_changes(f: Facts) -> Iterator[Change]:
+    """Other hidden activations."""
     kinds = unique(op.kind for op in f.hidden)
     names = unique(name for kind in kinds for name in f.replaceable(kind))
     deep = len(f.layers) > DEEP
@@ -117,6 +118,7 @@ def loss_changes(f: Facts) -> Iterator[Change]:
 
 
 def normalization_changes(f: Facts) -> Iterator[Change]:
+    """Normalization after each hidden layer."""
     names = f.layers[:-1]
     if f.norms or len(names) < 2 or not all(op.output.ndim in (2, 4) for op in f.hidden):
         return
@@ -137,6 +139,7 @@ def normalization_changes(f: Facts) -> Iterator[Change]:
 
 
 def dropout_changes(f: Facts) -> Iterator[Change]:
+    """No dropout."""
     names = [n for n, m in f.model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0.05]
     if names:
         code = for_names(names, "model.get_submodule(name).p = 0.0")
@@ -144,6 +147,7 @@ def dropout_changes(f: Facts) -> Iterator[Change]:
 
 
 def init_changes(f: Facts) -> Iterator[Change]:
+    """Weights drawn anew."""
     kinds = {op.kind for op in f.hidden}
     choices = {
         "He": 'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',

@@ -217,17 +217,10 @@ def _shuffle(f: Facts) -> Iterator[Change]:
         yield Change({"shuffle": True}, "shuffle = True", "each batch has examples of every kind")
 
 
-def _epochs(f: Facts) -> Iterator[Change]:
-    for factor in (3, 10, 30):
-        epochs = f.training.epochs * factor
-        yield Change(
-            {"epochs": epochs}, f"epochs = {epochs}  # {factor} times as long", f"trains {factor} times as long"
-        )
-
-
 CHANGES: tuple[Callable[[Facts], Iterator[Change]], ...] = (
-    _labels, _scale, _target_scale, output_changes, loss_changes, _class_weights, _shuffle, _frozen, _lr, _optimizer, activation_changes,
-   init_changes,    normalization_changes, dropout_changes, _weight_decay, _batch_size, _epochs, layers_changes,
+    _labels, _scale, _target_scale, output_changes, loss_changes, _class_weights, _shuffle, _frozen, _lr, _optimizer,
+    activation_changes, init_changes, normalization_changes,
+    dropout_changes, _weight_decay, _batch_size, layers_changes,
 )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ class Search:
 
     def run(self) -> list[Attempt]:
         """The attempts that help, the best first."""
-        changes = [change for change in changes_for(self.facts) if change.key != "epochs"]
+        changes = changes_for(self.facts)
         rank = {key: place for place, key in enumerate(self.first)}
         changes.sort(key=lambda c: (c.key != "scale", min(rank.get(key, 99) for key in c.changes)))
         named = [c for c in changes if c.key == "scale" or set(c.changes) & set(self.first)]

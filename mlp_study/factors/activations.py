@@ -108,7 +108,7 @@ def _mismatched(z: Tensor, slope: Number) -> Tensor:
 
 
 def _left(z: Tensor) -> Tensor:
-    """``z`` where it is not positive, else 0: unlike ``clamp`` it passes a gradient at 0 itself."""
+    """Return ``z`` where it is not positive, else 0; unlike ``clamp`` with a gradient at 0 itself."""
     return torch.where(z > 0, 0.0, z)
 
 

@@ -94,7 +94,7 @@ DIAGNOSTICS: Table[Diagnostic] = Table(
 
 
 def diagnostic_of(name: str) -> str:
-    """The diagnostic that a value belongs to: ``dead_0`` is one of ``dead``'s; other names are their own."""
+    """Return the diagnostic that a value belongs to: ``dead_0`` is one of ``dead``'s; other names are their own."""
     if name == "stability_index":
         return "sharpness"
     return next((entry for entry in DIAGNOSTICS if name.startswith(entry)), name)

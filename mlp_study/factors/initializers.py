@@ -41,7 +41,7 @@ class Initializer:
 
 
 def draw_bias(bias: str, bias_value: float, fan_out: int, fan_in: int, generator: Generator) -> Tensor:
-    """A layer's initial biases [O]: zeros, ``bias_value`` (constant), or torch's U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """Draw a layer's biases [O]: zeros, ``bias_value`` (constant), or torch's U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     if bias == "uniform":
         bound = 1 / math.sqrt(fan_in)
         return torch.empty(fan_out).uniform_(-bound, bound, generator=generator)
@@ -49,7 +49,7 @@ def draw_bias(bias: str, bias_value: float, fan_out: int, fan_in: int, generator
 
 
 def _uniform(variance: Variance) -> Callable[..., Tensor]:
-    """U(-b, b) with b = gain sqrt(3 variance)."""
+    """Make the draw from U(-b, b) with b = gain sqrt(3 variance)."""
 
     def draw(fan_out: int, fan_in: int, generator: Generator, gain: float = 1.0) -> Tensor:
         bound = gain * math.sqrt(3 * variance(fan_out, fan_in))
@@ -59,7 +59,7 @@ def _uniform(variance: Variance) -> Callable[..., Tensor]:
 
 
 def _normal(variance: Variance) -> Callable[..., Tensor]:
-    """N(0, gain^2 variance), not truncated (as torch has it; Keras truncates at two deviations)."""
+    """Make the draw from N(0, gain^2 variance), not truncated (Keras truncates at two deviations)."""
 
     def draw(fan_out: int, fan_in: int, generator: Generator, gain: float = 1.0) -> Tensor:
         std = gain * math.sqrt(variance(fan_out, fan_in))
@@ -94,7 +94,7 @@ def _lecun(_fan_out: int, fan_in: int) -> float:
 
 
 def _entry(draw: Callable[..., Tensor], doc: str, source: str, bias: str = "zeros", **own: Option) -> Initializer:
-    """One entry; ``own`` are the options that it has beside the shared ones."""
+    """Make one entry; ``own`` are its options beside the shared ones."""
     shared = {
         "gain": Option(1.0, "(0, inf)", "multiplies every weight", per_member=False),
         "bias": Option(bias, choices=("zeros", "uniform", "constant"), doc="initial biases; uniform as in torch"),

@@ -46,7 +46,7 @@ class Loss:
     formula: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     def with_slope(self, logits_KCB: Tensor, labels_KB: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        """The loss of each example, [K, B], and its derivative by the logits, [K, C, B], which have no graph."""
+        """Compute each example's loss, [K, B], and its derivative by the logits, [K, C, B]; neither has a graph."""
         if self.formula is not None:
             return self.formula(logits_KCB, labels_KB, **options)
         with torch.enable_grad():
@@ -56,7 +56,7 @@ class Loss:
         return loss_KB.detach(), slope_KCB
 
     def chance_loss(self, classes: int, **options: Any) -> float:
-        """The mean loss over all labels of a network that gives each class 1/C, whatever the image.
+        """Compute the mean loss over all labels of a network that gives each class 1/C, whatever the image.
 
         ln C for both cross-entropies, (1 - 1/C) / C for the squared error. As logits: -ln(C - 1) for every class, of
         which a softmax and a sigmoid both make 1/C.
@@ -67,12 +67,12 @@ class Loss:
 
 
 def _of_example(option: Number) -> Number:
-    """An option [K, 1, 1], made for the logits, as [K, 1] to meet loss_KB."""
+    """Reshape an option [K, 1, 1], made for the logits, to [K, 1] for loss_KB."""
     return option if is_plain(option) else option.reshape(-1, 1)
 
 
 def _of_label(values_KCB: Tensor, labels_KB: Tensor) -> Tensor:
-    """Each example's value at its label [K, B]."""
+    """Pick each example's value at its label, [K, B]."""
     return values_KCB.gather(1, labels_KB.unsqueeze(1)).squeeze(1)
 
 
@@ -81,7 +81,7 @@ def _one_hot(logits_KCB: Tensor, labels_KB: Tensor) -> Tensor:
 
 
 def _smoothed(hard_KB: Tensor, every_KCB: Tensor, smoothing: Number) -> Tensor:
-    """Label smoothing: (1 - s) times the label's loss plus s times the mean over all classes."""
+    """Smooth labels: (1 - s) times the label's loss plus s times the mean over all classes."""
     smoothing_K1 = _of_example(smoothing)
     smoothed_KB: Tensor = (1 - smoothing_K1) * hard_KB + smoothing_K1 * every_KCB.mean(1)
     return smoothed_KB
@@ -102,7 +102,7 @@ def _minus_one(dtype: torch.dtype, device: torch.device) -> Tensor:
 def _cross_entropy_formula(
     logits_KCB: Tensor, labels_KB: Tensor, label_smoothing: Number = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """The derivative is p minus the smoothed label."""
+    """Compute cross-entropy and its derivative, p minus the smoothed label."""
     log_p_KCB, labels_K1B = logits_KCB.log_softmax(1), labels_KB.unsqueeze(1)
     loss_KB = log_p_KCB.gather(1, labels_K1B).squeeze(1).neg_()
     if is_plain(label_smoothing) and label_smoothing == 0:
@@ -126,7 +126,7 @@ def _clipped_cross_entropy(
 
 
 def _clipped_plateau(eps: float = 1e-7, label_smoothing: float = 0.0, classes: int = 10) -> float:
-    """All the probability on one wrong class: -ln(eps) (16.118 at 1e-7), less the smoothing's share."""
+    """Return the loss of all probability on one wrong class: -ln(eps) (16.118 at 1e-7), less the smoothing's."""
     share = label_smoothing / classes
     return -(1 - share) * math.log(eps) - share * math.log(1 - eps)
 
@@ -150,7 +150,7 @@ def _binary_cross_entropy_eps(
 
 
 def _binary_plateau(eps: float = 1e-8, gradient: str = "exact") -> float | None:
-    """All the probability on one wrong class: two of the logarithms are ln(eps), the others ln(1 + eps)."""
+    """Return the loss with all probability on one wrong class: two logarithms are ln(eps), the others ln(1 + eps)."""
     return -2 * math.log(eps) if gradient == "exact" else None
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Self
 
 from mlp_study.errors import DataError
 from mlp_study.factors.table import Table, lazy_module
@@ -25,6 +25,7 @@ EXACT_ROWS = 256  # 256 * 255**2 < 2**24: sums of that many products of two byte
 RIDGE = 0.01  # of the mean variance of a pixel: directions with less variance than that are mostly rounding noise
 
 
+@dataclass(frozen=True, eq=False)
 class Transform(abc.ABC):
     """A fitted normalizer: frozen, the same for training, validation and test images."""
 
@@ -42,9 +43,10 @@ class Transform(abc.ABC):
     def with_gain(self, gain: float) -> Transform:
         """Return the same transform followed by a multiplication by ``gain``, a finite number other than 0."""
 
-    @abc.abstractmethod
-    def to(self, device: torch.device | str) -> Transform:
+    def to(self, device: torch.device | str) -> Self:
         """Return the same transform on a device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: v if isinstance(v, float) else v.to(device) for k, v in values.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +68,9 @@ class AffineTransform(Transform):
         """See Transform."""
         return replace(self, scale=self.scale * gain)
 
-    def to(self, device: torch.device | str) -> AffineTransform:
-        """See Transform."""
-        return AffineTransform(*(v if isinstance(v, float) else v.to(device) for v in (self.shift, self.scale)))
-
 
 def side_by_side(transforms: Sequence[Transform], dtype: torch.dtype) -> AffineTransform | None:
-    """One transform that does to the g-th of images [G, N, I] what the g-th of these does; None if one is not affine.
+    """Stack G affine transforms into one for images [G, N, I]; None if one of them is not affine.
 
     The same numbers in three operations instead of some for each. It is made on the CPU.
 
@@ -107,10 +105,6 @@ class LinearTransform(Transform):
         """See Transform."""
         return replace(self, matrix_II=self.matrix_II * gain)
 
-    def to(self, device: torch.device | str) -> LinearTransform:
-        """See Transform."""
-        return LinearTransform(self.shift_I.to(device), self.matrix_II.to(device))
-
 
 @dataclass(frozen=True, eq=False)
 class UnitNormTransform(Transform):
@@ -128,11 +122,6 @@ class UnitNormTransform(Transform):
         """See Transform."""
         return UnitNormTransform(self.gain * gain)
 
-    def to(self, device: torch.device | str) -> UnitNormTransform:
-        """See Transform."""
-        del device  # nothing to move
-        return self
-
 
 @dataclass(frozen=True)
 class Normalizer:
@@ -147,7 +136,7 @@ class Normalizer:
     source: str
 
     def fit(self, images_NI: Tensor) -> Transform:
-        """The transform that these images determine; they are not changed."""
+        """Fit the transform to these images, which are not changed."""
         if images_NI.dtype != torch.uint8 or images_NI.dim() != 2 or images_NI.numel() == 0:
             raise DataError(
                 f"a normalizer was given {images_NI.dtype} {list(images_NI.shape)}; it takes at least one image of at "
@@ -161,13 +150,13 @@ def _fixed(transform: Transform) -> Callable[[Tensor], Transform]:
 
 
 def _exact_pieces(images_NI: Tensor) -> Iterator[Tensor]:
-    """The images in float32, few enough at a time that sums of their squares and products are exact integers."""
+    """Yield images in float32, so few at a time that sums of their squares and products are exact integers."""
     for piece in images_NI.split(EXACT_ROWS):
         yield piece.to(torch.float32)
 
 
 def _moments(images_NI: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pixel's sum and sum of squares, float64 [I], exact: one pass, no copy of the images."""
+    """Compute each pixel's exact sum and sum of squares, float64 [I]: one pass, no copy of the images."""
     sums_2I = torch.zeros(2, images_NI.shape[1], dtype=torch.float64, device=images_NI.device)
     for piece in _exact_pieces(images_NI):
         sums_2I[0] += piece.sum(0)
@@ -176,7 +165,7 @@ def _moments(images_NI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_or_one(spread: Tensor) -> Tensor:
-    """1/spread, and 1 where there is none: a constant pixel becomes 0 by its shift alone."""
+    """Return 1/spread, and 1 where there is none: a constant pixel becomes 0 by its shift alone."""
     return spread.where(spread > 0, 1.0).reciprocal()
 
 
@@ -193,40 +182,26 @@ def _pixel_standard(images_NI: Tensor) -> Transform:
     return AffineTransform((sum_I / count).float(), _inverse_or_one(deviation_I).float())
 
 
-def _histogram(images_NI: Tensor) -> Tensor:
-    """How many images have each value at each pixel, float64 [I, 256]; a few pixels at a time, to stay small."""
-    pieces = (piece_Ni.t().contiguous().cpu().numpy() for piece_Ni in images_NI.split(64, dim=1))
-    rows = [np.bincount(row_N, minlength=256) for piece_iN in pieces for row_N in piece_iN]
-    return torch.from_numpy(np.stack(rows)).to(images_NI.device, torch.float64)
-
-
-def _weighted_median(values_IV: Tensor, counts_IV: Tensor) -> Tensor:
-    """Each row's median [I], the mean of the two middle values for even counts, of values that occur counts times."""
-    values_IV, order_IV = values_IV.sort(dim=1)
-    below_IV = counts_IV.gather(1, order_IV).cumsum(1)
-    count = below_IV[:, -1:]
-    middle = torch.cat([((count - 1) / 2).floor() + 1, (count / 2).floor() + 1], dim=1)  # ranks, from 1
-    return values_IV.gather(1, torch.searchsorted(below_IV, middle)).mean(1)
-
-
 def _robust(images_NI: Tensor) -> Transform:
-    """Median and median absolute deviation (MAD) of each pixel; one that is 0 in most images has no MAD.
+    """Scale by each pixel's median and median absolute deviation (MAD); one that is 0 in most images has no MAD.
 
     Iglewicz and Hoaglin then take the mean absolute deviation. Here it is the mean over all pixels: a pixel's own, for
     one lit in a few images, would blow those up to tens of thousands. Both estimate a normal distribution's deviation.
     """
-    counts_IV = _histogram(images_NI)
-    values_IV = torch.arange(256, dtype=torch.float64, device=counts_IV.device).expand_as(counts_IV)
-    median_I = _weighted_median(values_IV, counts_IV)
-    distance_IV = (values_IV - median_I[:, None]).abs()
-    median_deviation_I = _weighted_median(distance_IV, counts_IV) * 1.482602218505602  # 1 / normal quantile of 3/4
-    mean_deviation = (distance_IV * counts_IV).sum() / images_NI.numel() * math.sqrt(math.pi / 2)
+    doubled_IN = images_NI.t().contiguous().cpu().numpy().astype(np.int16) * 2  # of whole numbers all medians are whole
+    median_I = np.median(doubled_IN, axis=1)
+    distance_IN = np.abs(doubled_IN - median_I.astype(np.int16)[:, None])
+    median_I, median_deviation_I = (
+        torch.from_numpy(doubled_I / 2).to(images_NI.device) for doubled_I in (median_I, np.median(distance_IN, axis=1))
+    )
+    median_deviation_I = median_deviation_I * 1.482602218505602  # 1 / normal quantile of 3/4
+    mean_deviation = float(distance_IN.sum(dtype=np.int64)) / 2 / images_NI.numel() * math.sqrt(math.pi / 2)
     spread_I = median_deviation_I.where(median_deviation_I > 0, mean_deviation)
     return AffineTransform(median_I.float(), _inverse_or_one(spread_I).float())
 
 
 def _principal_axes(images_NI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [I], axes [I, I] in columns, and each axis's deviation [I] with the ridge, largest first; float64.
+    """Compute mean [I], axes [I, I] in columns, and each axis's deviation [I] with the ridge, largest first; float64.
 
     Signs are fixed (each axis's largest entry is positive), so that equal images give equal transforms.
     """

@@ -62,7 +62,7 @@ class Optimizer:
     adds_up: bool = False
 
     def limit(self, options: Mapping[str, Any]) -> float | None:
-        """``threshold`` at one member's options; None where no rule is known."""
+        """Return ``threshold`` at one member's options; None where no rule is known."""
         numbers = {name: value for name, value in options.items() if value is not None}
         return None if self.threshold is None else self.threshold(numbers)
 
@@ -199,7 +199,7 @@ OPTIMIZERS: Table[Optimizer] = Table(
 
 
 def check_layers(name: str, layers: Sequence[tuple[int, int]]) -> None:
-    """Whether an optimizer can train weights of these shapes (O, I).
+    """Check that an optimizer can train weights of these shapes (O, I).
 
     Raises:
         ConfigError: the optimizer needs matrices and a weight has a single row or column.

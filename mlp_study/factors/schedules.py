@@ -50,7 +50,7 @@ def _step(step_S: Tensor, total: int, every: Number, factor: Number) -> Tensor:
 
 
 def _half_cosine(start: Number, end: Number, progress: Tensor) -> Tensor:
-    """From ``start`` at progress 0 to ``end`` at progress 1, level at both ends."""
+    """Go from ``start`` at progress 0 to ``end`` at progress 1, level at both ends."""
     eased: Tensor = end + (start - end) * (1 + torch.cos(math.pi * progress)) / 2
     return eased
 

@@ -27,7 +27,7 @@ class _LazyModule(ModuleType):
 
 
 def lazy_module(name: str) -> Any:
-    """The module ``name``, imported at its first use: `--help` and a misspelt option should not pay for torch."""
+    """Import the module ``name`` at its first use: `--help` and a misspelt option should not pay for torch."""
     return _LazyModule(name)
 
 
@@ -92,14 +92,14 @@ class Option:
 
     @property
     def takes(self) -> str:
-        """What the option takes, in words, as errors and `--help` print it."""
+        """Say what the option takes, as errors and `--help` print it."""
         names = {float: "a number", int: "a whole number", bool: "true or false", str: "a name"}
         text = f"one of: {', '.join(self.choices)}" if self.choices else names[self.type]
         text += f" in {self.range}" if self.range else ""
         return text + (" or null" if self.optional else "")
 
     def check(self, option: str, got: Any) -> Any:
-        """``got`` as this option's type.
+        """Return ``got`` as this option's type.
 
         Raises:
             ConfigError: it has another type or lies outside the range or the choices; the message names ``option``.

@@ -58,7 +58,7 @@ def _is_zero(value: Number) -> bool:
 
 
 def _decay(p: Tensor, g: Gradient, h: Hyper) -> Gradient:
-    """The two decays, first thing in every update; returns the gradient with the penalty's part.
+    """Apply the two decays, first in every update; return the gradient with the penalty's part.
 
     ``h["decays"]`` is False where it is known that both are zero.
     """
@@ -88,13 +88,13 @@ def _accumulate(velocity: Tensor, g: Gradient, momentum: Number) -> None:
 
 
 def momentum(p: Tensor, g: Gradient, state: State, step: int, h: Hyper) -> None:
-    """Polyak's heavy ball, as torch.optim.SGD(momentum) writes it."""
+    """Apply Polyak's heavy ball, as torch.optim.SGD(momentum) writes it."""
     _accumulate(state["velocity"], _decay(p, g, h), h["momentum"])
     _subtract_scaled(p, state["velocity"], h["lr"])
 
 
 def nesterov(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """Nesterov's momentum, as torch.optim.SGD(momentum, nesterov=True) writes it."""
+    """Apply Nesterov's momentum, as torch.optim.SGD(momentum, nesterov=True) writes it."""
     _decay(p, g, h)
     _accumulate(state["velocity"], g, h["momentum"])
     _add_scaled(g, state["velocity"], h["momentum"])
@@ -110,13 +110,13 @@ def _average_squares(square: Tensor, g: Tensor, beta: Number) -> None:
 
 
 def adam(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """Adam with decoupled weight decay, that is AdamW too."""
+    """Apply Adam with decoupled weight decay, that is AdamW too."""
     _decay(p, g, h)
     _adam_step(p, g, state["mean"], state["square"], step, [h[name] for name in ("lr", "beta1", "beta2", "eps")])
 
 
 def _adam_step(p: Tensor, g: Tensor, mean: Tensor, square: Tensor, step: int, numbers: list[Number]) -> None:
-    """Adam without the decays; ``numbers`` are lr, beta1, beta2, eps.
+    """Apply Adam without the decays; ``numbers`` are lr, beta1, beta2, eps.
 
     torch's fused CPU kernel needs one pass over memory where the plain form needs six, and less than half the time. It
     takes plain numbers only: each run of equal members goes through it, where members are large enough to pay.
@@ -135,7 +135,7 @@ def _adam_step(p: Tensor, g: Tensor, mean: Tensor, square: Tensor, step: int, nu
 
 
 def _adam_fused(tensors: list[Tensor], step: int, numbers: list[Number]) -> None:
-    """``tensors`` are p, g, mean and square."""
+    """Apply PyTorch's fused Adam; ``tensors`` are p, g, mean and square."""
     if all(is_plain(x) for x in numbers):
         runs = [(numbers, tensors)]
     else:
@@ -157,7 +157,7 @@ def _as_tensor(step: int) -> Tensor:
 
 
 def nadam(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """Adam with Nesterov's momentum, as torch.optim.NAdam writes it."""
+    """Apply Adam with Nesterov's momentum, as torch.optim.NAdam writes it."""
     _decay(p, g, h)
     mean, square = state["mean"], state["square"]
     now, after = (h["beta1"] * (1 - 0.5 * 0.96 ** (t * h["momentum_decay"])) for t in (step, step + 1))
@@ -171,7 +171,7 @@ def nadam(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
 
 
 def _momentum_product(step: int, beta1: Number, decay: Number, dtype: torch.dtype) -> Number:
-    """The product over i = 1..step of NAdam's momenta beta1 (1 - q^i / 2), q = 0.96^decay, without a loop over steps.
+    """Multiply NAdam's momenta beta1 (1 - q^i / 2), q = 0.96^decay, over i = 1..step, without a loop.
 
     Its logarithm is step ln(beta1) minus, by the series of ln(1 - x), the sum over k of 2^-k / k times the geometric
     sum of q^(k i) over i. 40 terms leave less than 1e-12.
@@ -186,7 +186,7 @@ def _momentum_product(step: int, beta1: Number, decay: Number, dtype: torch.dtyp
 
 
 def rmsprop(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """RMSprop, as torch.optim.RMSprop writes it: eps outside the root."""
+    """Apply RMSprop, as torch.optim.RMSprop writes it: eps outside the root."""
     _decay(p, g, h)
     _average_squares(state["square"], g, h["rho"])
     root = state["square"].sqrt().add_(h["eps"])
@@ -198,14 +198,14 @@ def rmsprop(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
 
 
 def adagrad(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """AdaGrad, the sum of squares starting from 0."""
+    """Apply AdaGrad, the sum of squares starting from 0."""
     _decay(p, g, h)
     state["square"].addcmul_(g, g)
     _subtract_ratio(p, g, state["square"].sqrt().add_(h["eps"]), h["lr"])
 
 
 def lion(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """Lion: a step of size lr along the sign of a blend of momentum and gradient."""
+    """Step by lr along the sign of a blend of momentum and gradient."""
     _decay(p, g, h)
     direction = torch.lerp(state["mean"], g, 1 - h["beta1"]).sign_()
     state["mean"].lerp_(g, 1 - h["beta2"])
@@ -217,7 +217,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def muon(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
-    """Muon on matrices; AdamW at lr vector_lr, with the reference's betas and eps, on biases and other vectors."""
+    """Apply Muon to matrices; to biases and other vectors AdamW at lr vector_lr, with the reference's betas and eps."""
     rows, columns = p.shape[-2:]
     if min(rows, columns) < 2:
         adam(p, g, state, step, {**h, "lr": h["lr"] * h["vector_lr"], "beta1": 0.9, "beta2": 0.95, "eps": 1e-10})
@@ -229,7 +229,7 @@ def muon(p: Tensor, g: Tensor, state: State, step: int, h: Hyper) -> None:
 
 
 def orthogonalized(g_mOI: Tensor, steps: int = 5) -> Tensor:
-    """Each member's matrix with its singular values brought near 1, by Newton-Schulz iterations in g's precision.
+    """Bring the singular values of each member's matrix near 1 by Newton-Schulz iterations in g's precision.
 
     The reference iterates on the matrix, X <- P X with P = a + b X X' + c (X X')^2. All these P commute, so here they
     are gathered on the small side, G = X X' -> P G P, and meet X once: half the time for a first layer. Rounding in G

@@ -28,6 +28,8 @@ MARGIN = 0.05  # of what the means span, beyond them on either side
 LEAST = {"loss": 0.05, "accuracy": 0.02}  # of a loss, and an accuracy: an axis over less has ticks of many digits
 ABOVE = 1e3  # times the middle group's first loss: where a loss axis of several groups ends at the latest
 LEFT = f" Triangle: a loss above the axis, which ends at {ABOVE:,.0f} times the middle group's first training loss."
+STOPPED = "early_stopped"  # the outcome of a run whose last value counts on
+KEPT = "a run that stopped early keeps its last value to its planned end"
 UNITS = {"loss": "loss (mean per image)", "accuracy": "accuracy (share of images)"}
 
 
@@ -159,21 +161,19 @@ def _draw_group(axes: Axes, rows: Rows, metric: str, colour: str, marker: str) -
 
 
 def _draw_bands(axes: Axes, rows: Rows, metric: str, colour: str) -> None:
-    """A group's intervals, faintly, on an axis that stands; one that would cover most of the axis is left out."""
-    ends = axes.get_ylim()
+    """A group's intervals, faintly, on an axis that stands."""
     for part in STYLES:
         if f"{part}/{metric}" not in rows:
             continue
         epochs, mean, half, _ = mean_and_interval(rows, f"{part}/{metric}")
-        low, high, share = band(mean, half, limits(metric), ends, axes.get_yscale() == "log")
-        if share < WIDEST:
-            axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
+        if ends := band(mean, half, limits(metric), axes.get_ylim(), axes.get_yscale() == "log"):
+            axes.fill_between(epochs, *ends, color=colour, alpha=0.12, linewidth=0)
 
 
 def band(
     mean: Any, half: Any, values: tuple[float, float], ends: tuple[float, float], logarithmic: bool
-) -> tuple[Any, Any, float]:
-    """Both ends of an interval inside an axis, and how much of the axis it covers in three quarters of its epochs.
+) -> tuple[Any, Any] | None:
+    """Both ends of an interval inside an axis; None if there is none, or it covers most of the axis at most epochs.
 
     Args:
         mean: by epoch.
@@ -184,12 +184,12 @@ def band(
     """
     import numpy as np
 
-    inside = np.clip([np.clip(mean - half, *values), np.clip(mean + half, *values)], *ends)
+    low, high = np.clip([np.clip(mean - half, *values), np.clip(mean + half, *values)], *ends)
     if not (half > 0).any():
-        return *inside, math.inf  # nothing to draw
+        return None
     scale = np.log if logarithmic else np.asarray
-    low, high = scale(inside)
-    return *inside, float(np.nanquantile((high - low) / np.diff(scale(ends)), QUANTILE))
+    share = np.nanquantile((scale(high) - scale(low)) / np.diff(scale(ends)), QUANTILE)
+    return (low, high) if share < WIDEST else None
 
 
 def limits(metric: str) -> tuple[float, float]:
@@ -231,10 +231,7 @@ def _scale(axes: Axes, metric: str, limit: float) -> None:
 
 
 def axis_ends(metric: str, least: float, most: float, limit: float) -> tuple[bool, float, float]:
-    """Whether an axis is logarithmic, and its ends, from the smallest and the largest mean on it.
-
-    ``page.js`` has the same for the curves that its reader chooses.
-    """
+    """Whether an axis is logarithmic, and its ends, from the smallest and the largest mean on it."""
     low, high = least, min(most, limit) if metric == "loss" else most
     if metric == "loss" and 0 < low < most / DECADES:
         beyond = max(high / low, 10.0) ** MARGIN
@@ -260,3 +257,18 @@ def _caption(seeds: list[int], curves: Rows, metrics: Sequence[str]) -> str:
         else f"n = {sum(seeds)} run{'s' * (sum(seeds) != 1)}."
     )
     return text + (" Cross: from there on a loss is not finite." if lost else "")
+
+
+def carried_to(outcome: str, ended: int, planned: int, longest: int) -> int:
+    """The epoch until which a run's last value counts among those of other runs: a mean is of the same ones throughout.
+
+    A run that stopped early had been given up to ``planned`` epochs; of any other the last epoch is its end: one that
+    diverged has no value to keep, and one that was pruned might have gone anywhere.
+
+    Args:
+        outcome: of the run.
+        ended: its last epoch.
+        planned: its epochs, had it not stopped.
+        longest: the last epoch of any run.
+    """
+    return max(ended, min(planned, longest)) if outcome == STOPPED else ended

@@ -22,26 +22,28 @@ LETTER = 0.09  # inches: a letter's width at the size of tick labels, with room 
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What is known about one combination: mean, sample deviation (NaN of one run), number of runs, and a mark.
+class Estimate:
+    """The mean over the runs of a combination, and what is known about it.
 
     Attributes:
         mean: of the runs.
         deviation: of the runs; NaN if there is only one.
         n: runs.
         mark: why they failed, in words; empty if they did not.
-        half: half of the mean's 95 % interval; NaN of one run.
+        low: where the 95 % interval begins; NaN of one run.
+        high: where it ends; infinite beyond what was seen.
     """
 
     mean: float
     deviation: float
     n: int
     mark: str = ""
-    half: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 def value_map(
-    cells: Mapping[tuple[str, str], Cell],
+    cells: Mapping[tuple[str, str], Estimate],
     rows: Sequence[str],
     columns: Sequence[str],
     names: tuple[str, str],
@@ -104,7 +106,7 @@ def differing(pooled: Sequence[str]) -> str:
     return f", which differ in {', '.join(pooled)}" if pooled else ""
 
 
-def _told(cell: Cell, tight: bool) -> str:
+def _told(cell: Estimate, tight: bool) -> str:
     """A cell's numbers and words; ``tight``: in as many lines as it takes."""
     mean = "–" if math.isnan(cell.mean) else f"{cell.mean:.3f}"
     deviation = [] if math.isnan(cell.deviation) else [f"± {cell.deviation:.3f}"]
@@ -127,7 +129,7 @@ def _ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str], names: tuple
 
 
 def phase_diagram(
-    cells: Mapping[tuple[str, str], Cell],
+    cells: Mapping[tuple[str, str], Estimate],
     rows: Sequence[str],
     columns: Sequence[str],
     names: tuple[str, str],
@@ -170,7 +172,12 @@ def phase_diagram(
 
 
 def combinations(
-    cells: Mapping[str, Cell], value: str, least: float = -math.inf, factors: Sequence[str] = (), counted: str = ""
+    cells: Mapping[str, Estimate],
+    value: str,
+    least: float = -math.inf,
+    most: float = math.inf,
+    told: str = "Mean and its 95 % interval over n seeds",
+    factors: Sequence[str] = (),
 ) -> Figure:
     """A dot and its 95 % interval for each combination, smallest first; of many the thirty smallest.
 
@@ -178,22 +185,25 @@ def combinations(
         cells: by the combination in words.
         value: what the axis shows, with its unit.
         least: what the value cannot be below, where intervals end.
+        most: likewise above.
+        told: what the dots are, in words.
         factors: whose values the combinations are.
-        counted: which runs, if not all, in words.
     """
-    some = sorted((item for item in cells.items() if item[1].n), key=lambda item: item[1].mean)[:MOST_BARS]
+    known = {name: cell for name, cell in cells.items() if cell.n and math.isfinite(cell.mean)}
+    some = sorted(known.items(), key=lambda item: item[1].mean)[:MOST_BARS]
     names = [f"{name} (n = {cell.n})" for name, cell in some]
     left = 0.3 + 0.08 * max(map(len, names), default=1)
     of = f" of {', '.join(factors)}" if factors else ""
-    runs, several = sum(cell.n for cell in cells.values()), any(cell.n > 1 for cell in cells.values())
-    told = "Mean and its 95 % interval over n seeds" if several else "One run each"
-    caption = f"{told}{counted}: {len(some)} of {len(cells)} combinations{of}, n = {runs} runs."
+    told = told if any(cell.n > 1 for cell in cells.values()) else "One run each"
+    runs = sum(cell.n for cell in cells.values())
+    caption = f"{told}: {len(some)} of {len(cells)} combinations{of}, n = {runs} runs."
     sheet = Sheet(left + 4.2, 0.24 * len(some) + 0.7, "", caption)
     axes = sheet.panel(left, left + 4.0, below=0.45, above=0.05)
-    halves = [0.0 if math.isnan(cell.half) else cell.half for _, cell in some]
-    below = [min(half, cell.mean - least) for half, (_, cell) in zip(halves, some, strict=True)]
+    means = [cell.mean for _, cell in some]
+    below = [0.0 if math.isnan(cell.low) else cell.mean - max(cell.low, least) for _, cell in some]
+    above = [0.0 if math.isnan(cell.high) else min(cell.high, most) - cell.mean for _, cell in some]
     style: dict[str, Any] = {"fmt": "D", "color": COLOURS[0], "markersize": 4, "capsize": 2}
-    axes.errorbar([c.mean for _, c in some], range(len(some)), xerr=[below, halves], **style)
+    axes.errorbar(means, range(len(some)), xerr=[below, above], **style)
     axes.set_yticks(range(len(some)), names, fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(value)

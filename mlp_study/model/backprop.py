@@ -1,10 +1,10 @@
-"""A minibatch through a population, forward and backward: back-propagation written out, layer by layer.
+"""Back-propagation written out, layer by layer: a minibatch forward and backward through a population.
 
-On the backward pass the loss's slope meets, in each layer, the weights (whose gradient it is a factor of, next to the
-layer's inputs) and then what stands between two products. Where that is no more than activations whose derivatives
-stand in their table, it is one operation; else autograd differentiates that part, and no more. Autograd on the whole
-pass finds the same numbers (tests/test_backprop.py) with a third more operations and twice the calls of Python, and in
-a small network an operation's start costs more than its arithmetic (docs/speed.md).
+On the way back the loss's slope meets each layer's weights, whose gradient is its product with the layer's inputs, and
+then what stands between two layers. Where that is only activations whose derivatives stand in their table, it is one
+operation; else autograd differentiates that part alone. Autograd on the whole pass finds the same numbers
+(tests/model/test_backprop.py) with a third more operations and twice the calls of Python, and in a small network
+starting an operation costs more than its arithmetic (docs/speed.md).
 """
 
 from __future__ import annotations

@@ -24,14 +24,14 @@ class Moments:
 
 
 def gradient(mlp: PopulationMLP, x_GBI: Tensor, y_KB: Tensor) -> list[Tensor]:
-    """The gradient of each member's mean loss over these images, one tensor [K, ...] a parameter."""
+    """Compute the gradient of each member's mean loss over these images, one tensor [K, ...] a parameter."""
     with torch.enable_grad():
         loss_K = mlp.loss(mlp(x_GBI), y_KB).mean(1)
         return list(torch.autograd.grad(loss_K.sum(), list(mlp.parameters()), materialize_grads=True))
 
 
 def minibatches(chunks: Chunks, size: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """The chunks' images in minibatches of ``size``; a smaller rest at a chunk's end is dropped."""
+    """Yield the chunks' images in minibatches of ``size``; drop a smaller rest at a chunk's end."""
     for x_GBI, y_KB in chunks:
         whole = max(x_GBI.shape[1] // size, 1)
         parts = zip(x_GBI.split(size, 1), y_KB.split(size, 1), strict=True)
@@ -39,7 +39,7 @@ def minibatches(chunks: Chunks, size: int) -> Iterable[tuple[Tensor, Tensor]]:
 
 
 def gradient_moments(mlp: PopulationMLP, batches: Iterable[tuple[Tensor, Tensor]]) -> Moments:
-    """Moments of the gradients of minibatches (x_GBI, y_KB)."""
+    """Compute the moments of the gradients of minibatches (x_GBI, y_KB)."""
     mean: list[Tensor] = []
     square: list[Tensor] = []
     count = 0
@@ -55,19 +55,19 @@ def gradient_moments(mlp: PopulationMLP, batches: Iterable[tuple[Tensor, Tensor]
 
 
 def _sums(tensors: Sequence[Tensor]) -> Tensor:
-    """Sum over a member's numbers in all tensors, [K], float64."""
+    """Sum each member's numbers over all tensors, [K], float64."""
     return torch.stack([t.flatten(1).sum(1, dtype=torch.float64) for t in tensors]).sum(0).cpu()
 
 
 def weight_norms(mlp: PopulationMLP) -> Values:
-    """``weight_norm_0``, ... of each layer's weights, the output's last, and ``weight_norm`` of all of them."""
+    """Measure ``weight_norm_0``, ... of each layer's weights, and ``weight_norm`` of all of them."""
     squares = {str(layer): _sums([w.detach() ** 2]) for layer, w in enumerate(mlp.weights)}
     found = {f"weight_norm_{layer}": s_K.sqrt() for layer, s_K in squares.items()}
     return found | {"weight_norm": torch.stack(list(squares.values())).sum(0).sqrt()}
 
 
 def gradient_probes(mlp: PopulationMLP, moments: Moments) -> Values:
-    """``gradient_norm`` and ``gradient_snr`` of each layer's weights and of all of them.
+    """Measure ``gradient_norm`` and ``gradient_snr`` of each layer's weights and of all of them.
 
     The ratio is |G| / sqrt(tr Sigma) with McCandlish et al. 2018's unbiased estimates (appendix A.1) from S
     minibatches: tr Sigma = S / (S - 1) (E|g|^2 - |mean|^2) and |G|^2 = |mean|^2 - tr Sigma / S, not below 0. NaN for a
@@ -87,7 +87,7 @@ def gradient_probes(mlp: PopulationMLP, moments: Moments) -> Values:
 
 
 def update_ratios(mlp: PopulationMLP, before: Sequence[Tensor]) -> Values:
-    """``update_ratio`` of each layer's weights and of all: |w - before| / |w before|.
+    """Measure ``update_ratio`` of each layer's weights and of all: |w - before| / |before|.
 
     Args:
         mlp: the population after the update.

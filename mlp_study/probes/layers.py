@@ -20,7 +20,7 @@ SAME_SLOPE = 1e-6
 
 @torch.no_grad()
 def effective_rank(mlp: PopulationMLP, chunks: Chunks) -> Values:
-    """``effective_rank_0``, ...: of each hidden layer's activations, exp of the entropy of their singular values.
+    """Measure ``effective_rank_0``, ...: exp of the entropy of the singular values of a hidden layer's activations.
 
     Roy & Vetterli 2007, definition 1, of the matrix [O, N] as it is (not centred); from 1 to min(O, N). A layer whose
     activations are all zero has rank 0.
@@ -60,7 +60,7 @@ def _slopes(function: Callable[..., Tensor], z: Tensor, options: dict[str, Any])
 
 
 def regions(mlp: PopulationMLP, chunks: Chunks, paths: int = PATHS, points: int = POINTS) -> Values:
-    """``regions``: linear pieces of the network along the straight path from one image to the next, mean over paths.
+    """Measure ``regions``: linear pieces along the straight path from one image to the next, mean over paths.
 
     The number of changes, plus one, of the units' slopes between ``points`` equidistant points (Hanin & Rolnick 2019
     count the same for ReLU): a lower bound, since two changes between neighbouring points count as one. NaN for

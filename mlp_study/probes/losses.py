@@ -17,7 +17,7 @@ classified wrongly, mean squared error's about 0.05 between two classes; a clipp
 
 @torch.no_grad()
 def loss_probes(mlp: PopulationMLP, chunks: Chunks) -> Values:
-    """``loss``, ``accuracy`` and ``plateau`` (the part of the images that are wrong and get no gradient), each [K]."""
+    """Measure ``loss``, ``accuracy`` and ``plateau`` (images that are wrong and get no gradient), each [K]."""
     sums_3K = torch.zeros(3, mlp.K, dtype=torch.float64)
     seen = 0
     for x_GBI, y_KB in chunks:

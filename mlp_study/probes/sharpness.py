@@ -59,7 +59,7 @@ class Hessian:
         return len(self.parameters[0]), sum(p[0].numel() for p in self.parameters)
 
     def __call__(self, v_KP: Tensor) -> Tensor:
-        """H v of each member (D^-1/2 H D^-1/2 v with a preconditioner), with the optimizer's l2 penalty's part."""
+        """Multiply H v of each member (D^-1/2 H D^-1/2 v with a preconditioner), l2 penalty included."""
         v_KP = v_KP if self.scale_KP is None else v_KP * self.scale_KP
         parts = v_KP.split([p[0].numel() for p in self.parameters], 1)
         directions = [v.reshape(p.shape) for v, p in zip(parts, self.parameters, strict=True)]
@@ -79,7 +79,7 @@ class Hessian:
 
 
 def _penalty(chosen: Choice, *, scaled: bool) -> float:
-    """l2, the curvature that the penalty adds in all directions.
+    """Return l2, the curvature that the penalty adds in all directions.
 
     With a preconditioner it is left out: where the data have no gradient, such as at a pixel that is always zero, it
     would be l2 / eps, but a step of an adaptive optimizer is no longer than lr there.
@@ -92,7 +92,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int = 0) -> Tensor:
-    """The largest (algebraic) eigenvalue of each member's operator, [K], float64, on the CPU.
+    """Find the largest (algebraic) eigenvalue of each member's operator, [K], float64, on the CPU.
 
     Lanczos with full reorthogonalization (Golub & Van Loan, section 10.3): its largest Ritz value never exceeds the
     eigenvalue but for rounding, and meets it after as many iterations as there are parameters. A member's value is
@@ -134,7 +134,7 @@ def largest_eigenvalue(hessian: Hessian, iterations: int = ITERATIONS, seed: int
 
 
 def _largest_ritz(diagonal: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:
-    """Largest eigenvalue of each member's tridiagonal matrix; NaN where it is not finite."""
+    """Find the largest eigenvalue of each member's tridiagonal matrix; NaN where it is not finite."""
     matrix_KJJ = torch.diag_embed(torch.stack(list(diagonal), 1).double().cpu())
     if beside:
         off_KJJ = torch.diag_embed(torch.stack(list(beside), 1).double().cpu(), offset=1)
@@ -150,7 +150,7 @@ def is_preconditioned(name: str) -> bool:
 
 
 def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | None:
-    """D^-1/2 [K, P] of D = sqrt(v) + eps for adaptive optimizers' members, 1 for the others; None without such members.
+    """Return D^-1/2 [K, P], D = sqrt(v) + eps, of members with adaptive optimizers, 1 of others; None without any.
 
     Args:
         mlp: the population.
@@ -167,7 +167,7 @@ def preconditioner(mlp: PopulationMLP, square: Sequence[Tensor]) -> Tensor | Non
 
 
 def thresholds(mlp: PopulationMLP) -> Tensor:
-    """The sharpness beyond which each member's optimizer diverges on a quadratic, [K]; NaN where no rule is known."""
+    """Return the sharpness beyond which each member's optimizer diverges on a quadratic, [K]; NaN if unknown."""
     limits = [OPTIMIZERS[c.optimizer.name].limit(c.optimizer.options) for c in mlp.configs]
     return torch.tensor([math.nan if limit is None else limit for limit in limits], dtype=torch.float64)
 
@@ -175,7 +175,7 @@ def thresholds(mlp: PopulationMLP) -> Tensor:
 def sharpness_probes(
     mlp: PopulationMLP, chunks: Chunks, square: Sequence[Tensor] | None = None, iterations: int = ITERATIONS
 ) -> Values:
-    """``sharpness``, ``stability_index`` (sharpness / threshold), ``sharpness_images``.
+    """Measure ``sharpness``, ``stability_index`` (sharpness / threshold) and ``sharpness_images``.
 
     Above an index of 1 steps along the sharpest direction grow, once an optimizer with momentum has gathered it: at the
     learning rate as it is set, without schedule, clipping or weight decay.
@@ -201,7 +201,7 @@ def sharpness_probes(
 
 
 def member_bytes(mlp: PopulationMLP, images: int, iterations: int = ITERATIONS) -> int:
-    """What one member's Lanczos iterations hold: vectors as large as its parameters, and activations of the graph."""
+    """Estimate the bytes of one member's Lanczos iterations: its vectors and the graph's activations."""
     parameters = sum(int(p[0].numel()) for p in mlp.parameters())
     kept = (iterations + 8) * parameters + 12 * images * sum(mlp.sizes[1:])
     return kept * int(mlp.weights[0].element_size())
@@ -210,7 +210,7 @@ def member_bytes(mlp: PopulationMLP, images: int, iterations: int = ITERATIONS) 
 def _parts(
     mlp: PopulationMLP, pieces: Chunks, images: int, iterations: int
 ) -> Iterator[tuple[slice, PopulationMLP, Chunks]]:
-    """(which members, their population, their images): everyone, or as many at a time as ``LANCZOS_BYTES`` hold."""
+    """Yield (members, their population, their images): all of them, or as many at a time as ``LANCZOS_BYTES`` hold."""
     size = max(1, LANCZOS_BYTES // member_bytes(mlp, images, iterations))
     if size >= mlp.K:
         yield slice(0, mlp.K), mlp, pieces

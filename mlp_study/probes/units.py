@@ -52,7 +52,7 @@ class LayerCount:
         self.sums[name] = merge(self.sums[name], new) if name in self.sums else new
 
     def _count(self, which: str, z_KOB: Tensor) -> Tensor:
-        """On how many images each unit is in the activation's own zone, [K, O]; 0 where an activation has none."""
+        """Count the images on which each unit is in the activation's own zone, [K, O]; 0 where it has none."""
         parts = []
         for members, entry, options in rules(self.mlp, self.layer):
             rule, z_mOB = getattr(entry, which), z_KOB[members]
@@ -65,7 +65,7 @@ class LayerCount:
         return (torch.cat(parts) if len(parts) > 1 else parts[0]).double()
 
     def values(self) -> Values:
-        """The layer's numbers, each [K]."""
+        """Return the layer's diagnostics, each [K]."""
         s = self.sums
         found: Values = {}
         units = self.mlp.sizes[self.layer + 1]
@@ -94,7 +94,7 @@ class LayerCount:
         return {name: v_K.cpu() for name, v_K in found.items() if diagnostic_of(name) in self.names}
 
     def _where_ruled(self, which: str, share_K: Tensor) -> Tensor:
-        """NaN for the members whose activation has no such side."""
+        """Set NaN for the members whose activation has no such side."""
         for members, entry, _ in rules(self.mlp, self.layer):
             if getattr(entry, which) is None:
                 share_K[members] = torch.nan
@@ -102,13 +102,13 @@ class LayerCount:
 
 
 def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
-    """For each group of members: who they are, their activation in this hidden layer, and its options there."""
+    """Return each group's members, their activation in this hidden layer, and its options there."""
     return [(g.members, g.entry, mlp.activation_options(g, layer)) for g in mlp.groups_in(layer)]
 
 
 @torch.no_grad()
 def unit_probes(mlp: PopulationMLP, chunks: Chunks, names: Collection[str] = UNIT_PROBES) -> Values:
-    """One pass over the data: the named diagnostics of the family ``units``, per layer and over all hidden units.
+    """Measure diagnostics of the family ``units`` in one pass over the data, per layer and over all hidden units.
 
     Exact for the data it is given: over the whole training split, ``dead`` is Lu et al. 2019's definition.
 

@@ -14,7 +14,7 @@ PACKAGES = ("mlp_study", "torch", "lightning", "torchvision", "numpy", "hydra-co
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that a result can depend on; gathered once per process."""
+    """Return the versions of Python and of the packages that a result can depend on; gathered once per process."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def git_commit() -> str | None:
-    """The commit of the clone that this code runs from, with ``-dirty`` if tracked files differ from it; asked once.
+    """Return the commit of the clone that this code runs from, with ``-dirty`` if tracked files differ from it.
 
     None where the package is not in the root of a clone (an installed wheel), or git is missing or slow: a virtual
     environment that happens to lie inside somebody's repository is not run from that repository.
@@ -35,7 +35,7 @@ def git_commit() -> str | None:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit checked out in ``root``, or None if ``root`` is not the root of a clone."""
+    """Return the commit checked out in ``root``; None if ``root`` is not the root of a clone."""
     if not (root / ".git").exists():
         return None
     # The safe.directory setting: the clone may belong to another user (a container's mounted folder).

@@ -81,11 +81,11 @@ class Recorder(Listener):
         self._next_writing = time.monotonic() + CURVES_EVERY
 
     def steps_logged(self, k: int, rows: list[Metrics]) -> None:
-        """Losses within an epoch go to W&B only."""
+        """Log losses within an epoch, to W&B only."""
         self.wandb[k].log(rows)
 
     def epoch_ended(self, k: int, row: Metrics) -> None:
-        """A row for W&B, and for ``curves.csv`` within a second."""
+        """Log a row to W&B, and to ``curves.csv`` within a second."""
         self.wandb[k].log([row])
         self._rows[k] = [*(old for old in self._rows[k] if old["epoch"] < row["epoch"]), row]
         self._unwritten.add(k)
@@ -116,7 +116,7 @@ class Recorder(Listener):
         run.finish(1 if result.outcome == "failed" else 0)
 
     def draw_of(self, k: int) -> Draw | None:
-        """What draws member k's figures; None for none."""
+        """Return what draws member k's figures; None for none."""
         return self.draw
 
     def close(self) -> None:
@@ -153,12 +153,12 @@ class Recorder(Listener):
 
 
 def title_of(config: RunConfig) -> str:
-    """A run in a few words, above its figures; its W&B run and the terminal name the seed, too."""
+    """Name a run above its figures; its W&B run and the terminal name the seed, too."""
     return f"{config.data.name}, {config.activation.name}, scale {config.data.scale}, {config.optimizer.name}"
 
 
 def summary_of(result: MemberResult) -> dict[str, Any]:
-    """The table of runs in W&B: outcome, metrics, diagnostics."""
+    """Return what W&B's table of runs shows: outcome, metrics, diagnostics."""
     found: dict[str, Any] = {"outcome": result.outcome, **result.metrics}
     for when, values in result.diagnostics.items():
         found.update((f"{when}/{name}", value) for name, value in values.items())

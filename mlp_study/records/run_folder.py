@@ -1,4 +1,4 @@
-"""A run's folder: ``model.safetensors``, ``curves.csv`` and, last of all, ``result.json``; written and read back."""
+"""Write and read a run's folder: ``model.safetensors``, ``curves.csv`` and, written last, ``result.json``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.errors import DataError
 from mlp_study.records.provenance import git_commit, versions
 from mlp_study.runtime.files import write_file
+from mlp_study.runtime.reading import parsed, read_bytes, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def write_run(
 
 
 def result_of(result: MemberResult, overrides: Sequence[str], wandb_id: str | None) -> dict[str, Any]:
-    """The content of ``result.json``: what happened first, then where it comes from, then the whole config."""
+    """Return the content of ``result.json``: what happened, then where it comes from, then the whole config."""
     config = result.config
     return {
         "format": FORMAT,
@@ -97,7 +98,7 @@ def result_of(result: MemberResult, overrides: Sequence[str], wandb_id: str | No
 
 
 def json_text(value: Any) -> str:
-    """Strict JSON. NaN and the infinities, which JSON lacks, become the texts of ``NON_FINITE``.
+    """Encode as strict JSON. NaN and the infinities, which JSON lacks, become the texts of ``NON_FINITE``.
 
     Texts rather than null, because a diverged run's infinite loss is not a NaN; Python's ``float`` and JavaScript's
     ``Number`` both read them.
@@ -106,16 +107,17 @@ def json_text(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A ``result.json``, its non-finite numbers as numbers again.
+    """Read a ``result.json``, with its non-finite numbers as numbers again.
 
     Raises:
         DataError: it is damaged, no result of a run, or of a newer version; the message names the file.
     """
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("format"), int) or "config" not in found:
+        found = read_record(path)
+        whole = isinstance(found["format"], int) and isinstance(found["config"], dict)
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
         raise DataError(f"{path} is no result of a run")
     if found["format"] > FORMAT:
         raise DataError(f"{path} was written by a newer mlp_study (format {found['format']}, this one reads {FORMAT})")
@@ -143,7 +145,7 @@ def _non_finite(value: Any) -> Any:
 
 
 def write_curves(folder: Path, rows: Sequence[Metrics]) -> None:
-    """``curves.csv``: one row an epoch, the contract's columns first, then diagnostics; an unmeasured value is empty.
+    """Write ``curves.csv``: one row an epoch, ``CURVE_COLUMNS`` first, then diagnostics; unmeasured values are empty.
 
     Raises:
         WriteError: the disk is full or read-only; the former file is then still there.
@@ -157,7 +159,7 @@ def write_curves(folder: Path, rows: Sequence[Metrics]) -> None:
 
 
 def read_rows(folder: Path) -> list[Metrics]:
-    """The rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
+    """Read the rows of ``curves.csv``, without what was not measured; none if the file is missing or empty.
 
     Raises:
         DataError: the file is damaged.
@@ -172,21 +174,21 @@ def _rows_of(columns: Mapping[str, Sequence[float | None]]) -> list[Metrics]:
 
 
 def read_columns(folder: Path) -> dict[str, list[float | None]]:
-    """The columns of ``curves.csv`` by their names, one number an epoch; None where nothing was measured.
+    """Read the columns of ``curves.csv`` by name, one number an epoch; None where nothing was measured.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     path = folder / CURVES
     try:
-        lines = [line for line in csv.reader(io.StringIO(path.read_text())) if line]
+        lines = [line for line in csv.reader(io.StringIO(read_bytes(path).decode())) if line]
         if not lines or "epoch" not in lines[0]:
             raise ValueError("it has no column epoch")
         if max(map(len, lines)) > len(lines[0]):
             raise ValueError("a line has more values than there are columns")
         columns = zip_longest(*lines, fillvalue="")
         return {name: _numbers(texts, int if name in WHOLE else float) for name, *texts in columns}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
@@ -195,7 +197,7 @@ def _numbers(texts: Sequence[str], kind: type[int] | type[float]) -> list[float 
 
 
 def load_curves(folder: Path | str) -> pd.DataFrame:
-    """The curves in a run's folder, also of a run that has not finished.
+    """Read the curves in a run's folder, also of a run that has not finished.
 
     Raises:
         DataError: there are none, or the file is damaged.
@@ -210,7 +212,7 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
 
 
 def model_bytes(result: MemberResult) -> bytes:
-    """The weights as safetensors, with all that is needed to rebuild the network from this file alone."""
+    """Encode the weights as safetensors, with all that is needed to rebuild the network from this file alone."""
     from safetensors.torch import save
 
     inputs, classes = _ends(result.weights.values())
@@ -220,11 +222,12 @@ def model_bytes(result: MemberResult) -> bytes:
 
 
 def load_model(path: Path) -> nn.Sequential:
-    """The plain network in a ``model.safetensors``, in evaluation mode.
+    """Read the plain network in a ``model.safetensors``, in evaluation mode.
 
     Raises:
         DataError: the file is missing, damaged, or does not fit the config in it.
     """
+    import torch
     from safetensors import safe_open
 
     from mlp_study.config.schema import RunConfig
@@ -234,7 +237,11 @@ def load_model(path: Path) -> nn.Sequential:
         with safe_open(path, framework="pt") as file:
             about = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        config = RunConfig.from_dict(json.loads(about["config"]))
+        config = RunConfig.from_dict(parsed(about["config"].encode()))
+        with torch.device("meta"):  # takes no memory, whatever sizes a damaged file names
+            planned = build_sequential(config, int(about["inputs"]), int(about["classes"]))
+        if wrong := [n for n, p in planned.named_parameters() if n in tensors and tensors[n].shape != p.shape]:
+            raise ValueError(f"the shape of {wrong[0]} is not what its config says")
         model = build_sequential(config, int(about["inputs"]), int(about["classes"]))
         model.load_state_dict(tensors, strict=False)  # BatchNorm's count of batches is not part of what was learned
     except Exception as error:
@@ -245,13 +252,13 @@ def load_model(path: Path) -> nn.Sequential:
 
 
 def _ends(weights: Iterable[Any]) -> tuple[int, int]:
-    """Inputs of the first layer and outputs of the last."""
+    """Count the inputs of the first layer and the outputs of the last."""
     matrices = [tensor for tensor in weights if tensor.ndim == 2]
     return matrices[0].shape[1], matrices[-1].shape[0]
 
 
 def load_run(folder: Path | str) -> Run:
-    """A finished run: config, curves, result and network.
+    """Read a finished run: config, curves, result and network.
 
     Raises:
         DataError: the folder holds no finished run, or a damaged or newer one.
@@ -262,5 +269,5 @@ def load_run(folder: Path | str) -> Run:
     if not (folder / RESULT).is_file():
         raise DataError(f"{folder} holds no finished run: it has no {RESULT}")
     result = read_json(folder / RESULT)
-    model = load_model(folder / MODEL) if (folder / MODEL).exists() else None
+    model = load_model(folder / MODEL) if (folder / MODEL).is_file() else None
     return Run(folder, RunConfig.from_dict(result["config"]), load_curves(folder), result, model)

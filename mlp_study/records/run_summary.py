@@ -1,4 +1,4 @@
-"""How a run ended, in a few lines for the terminal and ``train.log``."""
+"""Say how a run ended, in a few lines for the terminal and ``train.log``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def summary_lines(result: MemberResult, folder: Path, wandb_run: WandbRun | None = None) -> list[tuple[str, str]]:
-    """(what, value) of a finished run: how it ended, its accuracies and losses, and where its record lies."""
+    """Return (what, value) lines of a finished run: how it ended, accuracies and losses, and where its record lies."""
     config, metrics = result.config, result.metrics
 
     def number(name: str) -> str:
@@ -51,7 +51,7 @@ def summary_lines(result: MemberResult, folder: Path, wandb_run: WandbRun | None
 
 
 def print_summary(result: MemberResult, folder: Path, wandb_run: WandbRun | None = None) -> None:
-    """The final table: on the terminal, and plain in ``train.log``."""
+    """Print the final table on the terminal, and as plain lines in ``train.log``."""
     from rich.console import Console
     from rich.table import Table
 

@@ -19,7 +19,7 @@ NOT_COLUMNS = {"format", "config", "versions", "diagnostics", "population", "ove
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
-    """One row a finished run below ``folder``, in the order of their folders.
+    """Read one row for each finished run below ``folder``, in the order of their folders.
 
     Columns: ``run_id``; what was set, under the names a user types (``activation``, ``activation.slope``,
     ``data.scale``, ``optimizer.lr``, ...); ``outcome``, ``cause``; the metrics (``test/accuracy``, ...); diagnostics as
@@ -43,7 +43,7 @@ def load_results(folder: Path | str) -> pd.DataFrame:
 
 
 def framed(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a data frame: columns as the first run has them, then what only others have, the folder last."""
+    """Make a data frame of rows: columns as the first run has them, then what only others have, the folder last."""
     import pandas as pd
 
     names = dict.fromkeys(name for row in rows for name in row)
@@ -57,7 +57,7 @@ def framed(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def finished_runs(
     top: Path, damaged: list[str], unfinished: list[str]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Row and record of each finished run at or below ``top``; a line for each damaged one, and the other folders."""
+    """Yield row and record of each finished run at or below ``top``; list the damaged and unfinished ones."""
     for place, finished in run_folders(top):
         if not finished:
             unfinished.append(str(place))
@@ -69,7 +69,7 @@ def finished_runs(
 
 
 def run_folders(top: Path) -> Iterator[tuple[Path, bool]]:
-    """Every run's folder at or below ``top``, sorted, and whether it is finished; runs do not lie inside runs."""
+    """Yield each run's folder at or below ``top``, sorted, and whether it is finished; runs do not lie inside runs."""
     for place, inside, files in os.walk(top):
         if RESULT in files or CURVES in files:
             inside.clear()
@@ -79,7 +79,7 @@ def run_folders(top: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A finished run's line of the table, and the record that it is made from.
+    """Read a finished run's line of the table, and the record that it is made from.
 
     Raises:
         DataError: the record is damaged, no result of a run, or of a newer version; the message names the file.
@@ -88,13 +88,13 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         row = row_of(result, folder)
         float(row.get("test/accuracy", math.nan)), str(row["outcome"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{folder / RESULT} is no result of a run") from error
     return row, result
 
 
 def row_of(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A run's line of the table."""
+    """Return a run's line of the table."""
     row: dict[str, Any] = {"run_id": result["run_id"], **flattened(result["config"])}
     row.update((key, value) for key, value in result.items() if key not in NOT_COLUMNS)
     for when, found in result["diagnostics"].items():
@@ -104,7 +104,7 @@ def row_of(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What determines a result, under the names a user types.
+    """Return what determines a result, under the names a user types.
 
     >>> flattened({"optimizer": {"name": "sgd", "lr": 0.1}, "model": {"widths": [128, 64]}, "seed": 0})
     {'optimizer': 'sgd', 'optimizer.lr': 0.1, 'model.widths': '[128,64]', 'seed': 0}

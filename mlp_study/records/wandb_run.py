@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 STALL = 45.0  # seconds without progress after which W&B is given up: above its own time limits
 GOODBYE = 20.0  # the same at the end of the process, when its service writes its last rows
 FINISH_TIMEOUT = 30
-MAX_FAILURES = 3  # runs in a row that cannot be opened
 # Measured on 0.31: 97 ms a run by default, 8-19 ms with these; rows reach the disk within a second instead of 15.
 SETTINGS: dict[str, Any] = {
     "silent": True,
@@ -64,7 +63,6 @@ class WandbThread:
         self._service: Any = None
         self._moved = 0.0  # when the last job ended
         self._online: bool | None = None  # whether the server can be reached; asked once
-        self._failures = 0
         self._stuck = self._given_up = False
         self._warned: set[str] = set()
 
@@ -78,7 +76,7 @@ class WandbThread:
         self._jobs.put(job)
 
     def wait(self, stall: float = STALL) -> None:
-        """Wait for all jobs that are queued; W&B is given up after ``stall`` seconds without one that ends."""
+        """Wait for all jobs that are queued; W&B is given up after ``stall`` seconds in which none ends."""
         if self._thread is None or self._given_up:
             return
         done = threading.Event()
@@ -98,33 +96,26 @@ class WandbThread:
         for run in list(self.runs):
             run.finish(exit_code=255)
         self.wait()
+        self.do(self._tear_down)  # it waits until the service has written, or sent, its last rows
+        self.wait(GOODBYE)
         if self._given_up:
             self._tear_down()  # at once, since the service is dead
-        else:
-            self.do(self._tear_down)  # it waits until the service has written, or sent, its last rows
-            self.wait(GOODBYE)
 
     def open(self, mode: str, arguments: dict[str, Any]) -> Run:
         """Open a run, offline where the server can't be reached."""
-        if self._failures >= MAX_FAILURES:
-            raise RuntimeError(f"given up after {self._failures} failures in a row")
-        self._failures += 1
         if self._service is None:
             self._start()
         import wandb
 
         if mode != "offline" and self._online is None:
             self._online = self._logged_in(mode)
-        run = None
         if mode != "offline" and self._online:
             try:
-                run = wandb.init(**arguments, mode="online", reinit="create_new")
+                return wandb.init(**arguments, mode="online", reinit="create_new")
             except Exception as error:
                 self._online = False
                 self.warn(f"{in_words(error)}; recording offline")
-        run = run or wandb.init(**arguments, mode="offline", reinit="create_new")
-        self._failures = 0
-        return run
+        return wandb.init(**arguments, mode="offline", reinit="create_new")
 
     def finish(self, run: Run, exit_code: int) -> None:
         """End a run; after a server that takes no more data, without waiting for it."""
@@ -165,7 +156,7 @@ class WandbThread:
         atexit.register(self.close)  # after W&B's own registration, so it runs before: W&B would wait without end
 
     def _logged_in(self, mode: str) -> bool:
-        """Whether someone is logged in and the server answers: ten seconds at most."""
+        """Ask whether someone is logged in and the server answers: ten seconds at most."""
         import wandb
 
         try:
@@ -191,17 +182,17 @@ class WandbThread:
         if self._service is not None:
             import wandb
 
-            self._service = None
             with contextlib.suppress(Exception, SystemExit):
                 wandb.teardown()
+            self._service = None
 
 
 class WandbRun:
     """One member's W&B run. Its methods return at once, never raise, and do nothing after a failure.
 
     Args:
-        thread: what calls ``wandb``; None records nothing.
         folder: the member's.
+        off: record nothing.
         held: keep everything in memory until ``finish``, so that few runs are open at once.
 
     Attributes:
@@ -209,12 +200,12 @@ class WandbRun:
         failed: whether W&B gave it up.
     """
 
-    def __init__(self, thread: WandbThread | None, folder: Path, held: bool = False) -> None:
+    def __init__(self, folder: Path, off: bool = False, held: bool = False) -> None:
         self.url: str | None = None
-        self.failed = False
-        self._thread, self._folder = thread, folder
+        self.failed = off
+        self._folder, self._thread = folder, _thread
         self._held: list[Callable[[], object]] | None = [] if held else None
-        self._id = _id_for(folder) if thread else None
+        self._id = None if off else _id_for(folder)
         self._run: Any = None
 
     @property
@@ -251,53 +242,48 @@ class WandbRun:
         def add() -> None:
             import wandb
 
-            columns_: list[Any] = list(columns)
-            self._run.log({name: wandb.Table(columns=columns_, data=rows, allow_mixed_types=True)})
+            names: list[Any] = list(columns)
+            self._run.log({name: wandb.Table(columns=names, data=rows, allow_mixed_types=True)})
 
         self._do(add)
 
     def start(self, mode: str, **arguments: Any) -> None:
         """Open it with these arguments of ``wandb.init``."""
-        if self._thread is not None:
+
+        def begin() -> None:
+            place = {"dir": str(self._folder), "id": self._id, "resume": "allow"}
+            run = self._thread.open(mode, {**place, **arguments})
+            run.define_metric("epoch", hidden=True)
+            run.define_metric("step", hidden=True)
+            run.define_metric("*", step_metric="epoch")
+            run.define_metric("train/step_loss", step_metric="step")
+            self._run, self.url = run, run.url
+
+        if not self.failed:
             self._thread.runs.add(self)
-            self._do(
-                lambda: self._open(mode, {"dir": str(self._folder), "id": self._id, "resume": "allow", **arguments})
-            )
+        self._do(begin)
 
     def finish(self, exit_code: int = 0) -> None:
         """End it; ``wait`` waits until that is done."""
+
+        def end() -> None:
+            self._thread.finish(self._run, exit_code)
+            self._thread.runs.discard(self)
+
         held, self._held = self._held or [], None
-        for action in [*held, lambda: self._finish(exit_code)]:
+        for action in [*held, end]:
             self._do(action)
 
-    def _open(self, mode: str, arguments: dict[str, Any]) -> None:
-        assert self._thread is not None
-        run = self._thread.open(mode, arguments)
-        run.define_metric("epoch", hidden=True)
-        run.define_metric("step", hidden=True)
-        run.define_metric("*", step_metric="epoch")
-        run.define_metric("train/step_loss", step_metric="step")
-        self._run, self.url = run, run.url
-
-    def _finish(self, exit_code: int) -> None:
-        assert self._thread is not None
-        self._thread.finish(self._run, exit_code)
-        self._thread.runs.discard(self)
-        self._run = None
-
     def _do(self, action: Callable[[], object]) -> None:
-        if self._thread is None or self.failed:
-            return
         if self._held is not None:
             self._held.append(action)
-        else:
+        elif not self.failed:
             self._thread.do(partial(self._attempt, action))
 
     def _attempt(self, action: Callable[[], object]) -> None:
-        if self.failed or self._thread is None:
-            return
         try:
-            action()
+            if not self.failed:
+                action()
         except Exception as error:
             self.failed = True
             self._thread.runs.discard(self)
@@ -308,14 +294,14 @@ _thread = WandbThread()
 
 
 def open_run(folder: Path, config: RunConfig, *, held: bool = False) -> WandbRun:
-    """The W&B run of the member whose records go to ``folder``; the same id again if that folder had one already."""
+    """Open the W&B run of the member whose records go to ``folder``; it goes on in the one that it had before."""
     name = f"{config.activation.name} {config.data.scale} {config.optimizer.name} seed {config.seed}"
     about = {**config.to_dict(), "run_id": config.run_id}
     return _started(folder, config, held, name=name, group=config.wandb.group, config=about)
 
 
 def open_sweep(folder: Path, config: RunConfig, name: str, about: dict[str, Any]) -> WandbRun:
-    """The W&B run of a whole sweep, beside those of its members and in their group; the same again on a resume."""
+    """Open the W&B run of a whole sweep, beside those of its members and in their group."""
     group = config.wandb.group or name
     return _started(folder, config, False, name=name, group=group, job_type="sweep", config=about)
 
@@ -328,13 +314,13 @@ def wait() -> None:
 def _started(folder: Path, run_config: RunConfig, held: bool, **arguments: Any) -> WandbRun:
     wandb = run_config.wandb
     off = wandb.mode == "disabled" or (wandb.mode == "auto" and os.environ.get("WANDB_MODE") == "disabled")
-    run = WandbRun(None if off else _thread, folder.absolute(), held)
+    run = WandbRun(folder.absolute(), off, held)
     run.start(wandb.mode, project=wandb.project, entity=wandb.entity, tags=wandb.tags, **arguments)
     return run
 
 
 def _id_for(folder: Path) -> str:
-    """The id of the W&B run in this folder, so that a resumed run goes on in it; a new one where there is none.
+    """Find the id of the W&B run in this folder, so that a resumed run goes on in it; make one where there is none.
 
     Not derived from the run id: the same run repeated elsewhere is another trial and must not append to the first.
     """
@@ -345,7 +331,7 @@ def _id_for(folder: Path) -> str:
 
 
 def in_words(error: Exception) -> str:
-    """An error in one line, without anything that looks like this machine's key."""
+    """Put an error in one line, without this machine's key."""
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     secret = os.environ.get("WANDB_API_KEY")
     return text.replace(secret, "***") if secret else text

@@ -1,168 +1,195 @@
-"""The sentence at the top of a report, made from the data alone."""
+"""The sentences at the top of a report, made from its numbers alone."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from mlp_study.reporting.factors import EXPERIMENT, METRIC, NONE_FAILS, Row, described, measured
-from mlp_study.reporting.importance import Share
-from mlp_study.runtime.statistics import mean_deviation
+from mlp_study.records.trials import SearchRecord, Trial
+from mlp_study.reporting.analysis import NAMED, Analysis, in_words
+from mlp_study.reporting.axes import Combination, described, label, measured
+from mlp_study.reporting.comparison import comparison_answer
+from mlp_study.reporting.failures import FAILED, METRIC
+from mlp_study.reporting.variance import Share
 
-NAMED = 2  # failing combinations that are named one by one
-CHANCE = 0.05  # a share that chance alone makes as large more often is not named
+ALIKE = 1e-9  # a deviation of accuracies that are the same
+CHANCE = 0.05  # a share or a difference that chance alone makes as large more often is not named
 PARTLY = "holds in some cases only"  # the table of claims says in which
+MOST_SHARED = 3  # combinations of one accuracy that are named
 
 
-def answer(
-    rows: Sequence[Row],
-    factors: Sequence[str],
-    groups: Mapping[tuple[str, ...], Sequence[int]],
-    mechanisms: Sequence[str | None],
-    shares: Sequence[Share],
-    searched: bool = False,
-) -> str:
-    """Which factor matters most and by how much, what fails and why, what is best; each with its n.
+@dataclass(frozen=True)
+class Answer:
+    """What a report says first.
 
-    Args:
-        rows: the finished runs.
-        factors: what varies.
-        groups: rows of equal factors.
-        mechanisms: why each run failed, None if it did not.
-        shares: the decomposition of the test accuracy's variance.
-        searched: whether a search has chosen the combinations, which has sentences of its own for what matters most
-            and what is best.
+    Attributes:
+        headline: the one thing to know, in two lines at most.
+        sentences: what was run, what matters, what fails and why, what is best.
     """
-    if not rows:
-        return "No run has finished yet."
-    if len(rows) == 1:
-        return _of_one(rows[0], mechanisms[0])
-    data = Counter(str(row.get("data")) for row in rows)
-    seeds = sorted({len(members) for members in groups.values()})
-    each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    if searched:
-        return f"Over its {len(rows)} runs on {' and '.join(sorted(data))}, {_mechanisms(mechanisms)}."
-    combinations = f"{len(groups)} combination{'s' * (len(groups) != 1)}"
-    lead = f"Over {len(rows)} run{'s' * (len(rows) != 1)} on {' and '.join(sorted(data))} "
-    lead += f"({combinations}, n = {each} seed{'s' * (each != '1')} each), "
-    return (
-        lead
-        + "; ".join([*_importance(shares), _failures(rows, factors, groups, mechanisms), *_best(rows, factors, groups)])
-        + "."
+
+    headline: str
+    sentences: list[str] = field(default_factory=list)
+
+
+def answer_of(study: Analysis) -> Answer:
+    """The answer of any kind of study."""
+    if not study.runs:
+        return Answer("No finished run could be read." if study.study.damaged else "No run has finished yet.")
+    found = _of_one(study) if len(study.runs) == 1 else Answer(_headline(study), list(_of_many(study)))
+    if study.study.kind == "comparison":
+        parts, sentences = comparison_answer(study)
+        found = Answer(parts, sentences)
+    if claims := study.study.claims:
+        told = claims_answer(claims["claims"])
+        found = Answer(told, [found.headline, *found.sentences])
+    if study.study.search:
+        told, sentences = search_answer(study.study.search)
+        found = Answer(told, [*sentences, *found.sentences])
+    return found
+
+
+def _of_one(study: Analysis) -> Answer:
+    run, mechanism = study.runs[0], study.mechanisms[0]
+    accuracy, epochs = measured(run, METRIC), measured(run, "epochs")
+    told = "has no finite test accuracy" if math.isnan(accuracy) else f"reaches a test accuracy of {accuracy:.3f}"
+    after = "" if math.isnan(epochs) else f" after {epochs:.0f} epoch{'s' * (epochs != 1)}"
+    failure = f" and fails: {mechanism}" if mechanism else ""
+    cause = f" ({run['cause']})" if run.get("cause") else ""
+    setting = f"{run.get('activation')} on {run.get('data')} (scale {run.get('data.scale')})"
+    return Answer(
+        f"{setting} {told}{after}{failure}.", [f"Outcome: {str(run['outcome']).replace('_', ' ')}{cause}, n = 1 run."]
     )
 
 
-def _of_one(row: Row, mechanism: str | None) -> str:
-    setting = f"{row.get('activation')} on {row.get('data')} (scale {row.get('data.scale')})"
-    failure = f" and fails: {mechanism}" if mechanism else ""
-    cause = f" ({row['cause']})" if row.get("cause") else ""
-    reached = measured(row, METRIC)
-    told = "has no finite test accuracy" if math.isnan(reached) else f"reaches a test accuracy of {reached:.3f}"
-    epochs = measured(row, "epochs")
-    after = "" if math.isnan(epochs) else f" after {epochs:.0f} epoch{'s' * (epochs != 1)}"
-    return f"{setting} {told}{after}{failure}; outcome: {str(row['outcome']).replace('_', ' ')}{cause}, n = 1 run."
+def _headline(study: Analysis) -> str:
+    """What fails and what would make it learn; of runs that all learn the best."""
+    found = study.failing()
+    if not found:
+        told = _fails_none(study)
+        return f"{told[:1].upper()}{told[1:]}; {_best(study)}."
+    several = f"{len(found)} of {len(study.main)} combinations fail; the worst, " if len(found) > 1 else ""
+    named = f"{several}{label(study.factors, found[0])}, " if several else f"{label(study.factors, found[0])} fails: "
+    accuracy = study.accuracy[found[0]]
+    told = f"{named}{study.mechanism_of(found[0])[0]}" + ("" if math.isnan(accuracy) else f", accuracy {accuracy:.3f}")
+    for key, other in list(study.cures(found[0]).items())[:1]:
+        return f"{told}; with {key}={other[study.factors.index(key)]} it learns, {study.accuracy[other]:.3f}."
+    return f"{told}; no single change that was run makes it learn."
 
 
-def _importance(shares: Sequence[Share]) -> list[str]:
+def _fails_none(study: Analysis) -> str:
+    """How many runs fail where no combination does."""
+    failed = sum(study.mechanisms[i] is not None for own in study.main.values() for i in own)
+    return f"{_count(failed, 'run')} fail{'s' * (failed == 1)}" if failed else "no run fails"
+
+
+def _of_many(study: Analysis) -> Iterator[str]:
+    sizes = sorted({len(members) for members in study.main.values()})
+    each = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    runs = sum(map(len, study.main.values()))
+    data = " and ".join(sorted({str(study.runs[own[0]].get("data")) for own in study.main.values()}))
+    yield f"Over {_count(runs, 'run')} on {data}: {_count(len(study.main), 'combination')}, n = {each} " + (
+        "seeds each." if each != "1" else "seed each."
+    )
+    if not study.study.search:  # which has chosen its combinations, and has sentences of its own on them
+        yield from _importance(study.shares.get(METRIC, []))
+    yield f"{_failures(study)}."
+    if not study.study.search:
+        told = _best(study)
+        yield f"{told[:1].upper()}{told[1:]}."
+        yield from _chance(study)
+
+
+def _importance(shares: Sequence[Share]) -> Iterator[str]:
     terms = [share for share in shares if share.factors]
     if not terms:
-        return []
-    sure = [share for share in terms if share.p < CHANCE]
+        return
+    unknown = all(math.isnan(share.p) for share in terms)
+    sure = [share for share in terms if (unknown and share.part >= 0.01) or share.p < CHANCE]
     if not sure:
-        return [f"no factor explains more of the test accuracy's variance than chance might (p < {CHANCE:g})"]
-    mains = [share for share in sure if len(share.factors) == 1]
-    pairs = [share for share in sure if len(share.factors) == 2]
-    if pairs and (not mains or pairs[0].part > mains[0].part):
-        words = f"{' together with '.join(pairs[0].factors)} matters most: their interaction explains"
-        alone = ", ".join(f"{share.factors[0]} alone {share.part:.0%}" for share in mains[:3])
-        told = f"{words} {pairs[0].part:.0%} of the test accuracy's variance"
-        return [f"{told} ({alone})" if alone else told]
-    words = f"{mains[0].factors[0]} matters most: alone it explains {mains[0].part:.0%} of the test accuracy's variance"
-    more = [f"{share.factors[0]} {share.part:.0%}" for share in mains[1:3]]
-    if pairs and pairs[0].part >= 0.01:
-        more.append(f"{' with '.join(pairs[0].factors)} {pairs[0].part:.0%}")
-    return [f"{words} ({', '.join(more)})" if more else words]
+        yield f"No factor explains more of the test accuracy's variance than chance might (p < {CHANCE:g})."
+        return
+    first, *others = sure
+    more = ", ".join(f"{' with '.join(share.factors)} {share.part:.0%}" for share in others[:3] if share.part >= 0.01)
+    if len(first.factors) == 2:
+        told = f"{' together with '.join(first.factors)} matters most: their interaction explains"
+    else:
+        told = f"{first.factors[0]} matters most: alone it explains"
+    told = f"{told} {first.part:.0%} of the test accuracy's variance{f' ({more})' if more else ''}"
+    yield f"{told}, chance included." if unknown else f"{told}."
 
 
-def _mechanisms(mechanisms: Sequence[str | None]) -> str:
-    why = Counter(mechanism for mechanism in mechanisms if mechanism is not None)
-    named = ", ".join(f"{name} in {count}" for name, count in why.most_common())
-    return f"{why.total()} fail{'s' * (why.total() == 1)}: {named}" if why else NONE_FAILS
-
-
-def _failures(
-    rows: Sequence[Row],
-    factors: Sequence[str],
-    groups: Mapping[tuple[str, ...], Sequence[int]],
-    mechanisms: Sequence[str | None],
-) -> str:
-    failed = sum(mechanism is not None for mechanism in mechanisms)
+def _failures(study: Analysis) -> str:
+    failed = [name for own in study.main.values() for i in own if (name := study.mechanisms[i])]
     if not failed:
-        return NONE_FAILS
-    words = f"{failed} run{'s' * (failed != 1)} fail{'s' * (failed == 1)}"
-    worst = failing(rows, groups, mechanisms)
+        return f"No run falls below {FAILED:.0%} of the best accuracy"
+    words = f"{_count(len(failed), 'run')} fail{'s' * (len(failed) == 1)}"
+    if study.study.search:
+        return f"{words}: " + ", ".join(f"{name} in {count}" for name, count in Counter(failed).most_common())
+    worst = study.failing()
     if not worst:
-        return words
-    named = []
-    for group in worst[:NAMED]:
-        cause, count = Counter(mechanisms[i] for i in groups[group] if mechanisms[i] is not None).most_common(1)[0]
-        told = f"{cause} in {count}: {level([measured(rows[i], METRIC) for i in groups[group]])}"
-        if (other := cure(rows, factors, groups, mechanisms, group)) is not None:
-            key, value = next((key, v) for key, v, own in zip(factors, other, group, strict=True) if v != own)
-            reached = level([measured(rows[i], METRIC) for i in groups[other]]).removeprefix("accuracy ")
-            told += f"; with {key}={value} {reached}"
-        named.append(f"{described(factors, group)} ({told})")
+        return f"{words}, in no combination most of them"
+    named = [_failure(study, group) for group in worst[:NAMED]]
     more = len(worst) - len(named)
-    return f"{words}: {', '.join(named)}" + (f" and {more} more combination{'s' * (more != 1)}" if more else "")
+    return f"{words}: {', '.join(named)}" + (f" and {_count(more, 'more combination')}" if more else "")
 
 
-def failing(
-    rows: Sequence[Row], groups: Mapping[tuple[str, ...], Sequence[int]], mechanisms: Sequence[str | None]
-) -> list[tuple[str, ...]]:
-    """The combinations of which most runs fail: those of which more do first, then by their accuracy."""
-    shares = {group: sum(mechanisms[i] is not None for i in own) / len(own) for group, own in groups.items()}
-    means = {group: mean_deviation([measured(rows[i], METRIC) for i in own])[0] for group, own in groups.items()}
-    found = [group for group, share in shares.items() if share > 0.5]
-    return sorted(found, key=lambda g: (-shares[g], -1.0 if math.isnan(means[g]) else means[g], g))
+def _failure(study: Analysis, group: Combination) -> str:
+    mechanism, count = study.mechanism_of(group)
+    told = f"{mechanism} in {count}: {level(study, group)}"
+    for key, other in list(study.cures(group).items())[:1]:
+        reached = level(study, other).removeprefix("accuracy ")
+        told += f"; with {key}={other[study.factors.index(key)]} {reached}"
+    return f"{described(study.factors, group)} ({told})"
 
 
-def cure(
-    rows: Sequence[Row],
-    factors: Sequence[str],
-    groups: Mapping[tuple[str, ...], Sequence[int]],
-    mechanisms: Sequence[str | None],
-    group: tuple[str, ...],
-) -> tuple[str, ...] | None:
-    """The best combination in which no run fails and which differs from ``group`` in one factor; None if none does."""
-    found = []
-    for other, members in groups.items():
-        changed = [place for place, value in enumerate(other) if value != group[place]]
-        if len(changed) != 1 or factors[changed[0]] in EXPERIMENT or any(mechanisms[i] for i in members):
-            continue
-        values = [measured(rows[i], METRIC) for i in members]
-        if math.isfinite(mean := mean_deviation(values)[0]):
-            found.append((mean, factors[changed[0]], other))
-    return max(found)[-1] if found else None
-
-
-def _best(rows: Sequence[Row], factors: Sequence[str], groups: Mapping[tuple[str, ...], Sequence[int]]) -> list[str]:
-    found = [([measured(rows[i], METRIC) for i in members], group) for group, members in groups.items()]
-    known = [(mean_deviation(values)[0], values, group) for values, group in found]
-    known = [entry for entry in known if not math.isnan(entry[0])]
+def _best(study: Analysis) -> str:
+    """The best combination; those whose accuracy reads the same share it."""
+    known = {group: study.accuracy[group] for group in study.main if not math.isnan(study.accuracy[group])}
     if not known:
-        return ["no test accuracy is recorded"]
-    _, values, group = max(known, key=lambda entry: entry[0])
-    return [f"best is {described(factors, group)} with {level(values)}"]
+        return "no test accuracy is recorded"
+    top = max(known, key=lambda group: known[group])
+    alike = [group for group, mean in known.items() if f"{mean:.3f}" == f"{known[top]:.3f}"]
+    if len(alike) == 1:
+        return f"best is {label(study.factors, top)} with {level(study, top)}"
+    names = [label(study.factors, group) for group in alike[:MOST_SHARED]]
+    if len(alike) > MOST_SHARED:
+        names.append(f"{len(alike) - MOST_SHARED} more")
+    return f"best, with accuracy {known[top]:.3f} each, are {', '.join(names[:-1])} and {names[-1]}"
 
 
-def level(values: Sequence[float]) -> str:
-    """Mean, deviation and n in words."""
-    mean, deviation, n = mean_deviation(values)
-    if not n:
-        return "no accuracy, n = 0"
-    return f"accuracy {mean:.3f}" + ("" if math.isnan(deviation) else f" ± {deviation:.3f}") + f", n = {n}"
+def _chance(study: Analysis) -> Iterator[str]:
+    """Which combinations are not told apart from the best; with one seed that cannot be known."""
+    from scipy.stats import ttest_ind_from_stats
+
+    if all(len(own) == 1 for own in study.main.values()):
+        yield "With one run of each combination it cannot be known which differences are chance."
+        return
+    found = study.summaries.get(METRIC)
+    places = {group: g for g, group in enumerate(study.groups)}
+    several = [] if found is None else [g for group in study.main if found.deviation[g := places[group]] > ALIKE]
+    if not found or not several:
+        return
+    top = max(several, key=lambda g: found.mean[g])
+    others = [g for g in several if g != top]
+    best, rest = ([part[g] for part in (found.mean, found.deviation, found.n)] for g in (top, others))
+    close = int((ttest_ind_from_stats(*best, *rest, equal_var=False).pvalue >= CHANCE).sum()) if others else 0
+    if close:
+        yield (
+            f"{_count(close, 'other combination')} differ{'s' * (close == 1)} from {study.labels[top]} by no more than "
+            f"chance might (Welch's t-test, p >= {CHANCE:g})."
+        )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def level(study: Analysis, group: Combination) -> str:
+    """A combination's mean accuracy, deviation and n in words."""
+    return in_words([measured(study.runs[i], METRIC) for i in study.groups[group]])
 
 
 def claims_answer(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -172,3 +199,43 @@ def claims_answer(claims: Sequence[Mapping[str, Any]]) -> str:
     verb = {"holds": "hold", "does not hold": "do not hold", PARTLY: "hold in some cases only"}  # of several claims
     words = ", ".join(f"{count} {verb.get(v, v) if count > 1 else v}" for v, count in counts.most_common())
     return f"Of {len(verdicts)} claims of the sources: {words}."
+
+
+def search_answer(search: SearchRecord) -> tuple[str, list[str]]:
+    """The best trial; how many there were, what the best chose, and what the objective depends on."""
+    counts = Counter(trial.state for trial in search.trials)
+    ended = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    lead = f"Search of {_count(len(search.trials), 'trial')} ({ended}) for {' and '.join(search.objectives)}."
+    best = search.best()
+    if not best:
+        return "No trial of the search has a value.", [lead]
+    if len(search.objectives) == 1:
+        headline = f"Best of {_count(len(search.trials), 'trial')}: {_values(search, best[0])}."
+        sentences = [lead, f"The best is {_trial(search, best[0])}."]
+    else:
+        to = f" to {_trial(search, best[-1])}" if len(best) > 1 else ""
+        headline = f"{_count(len(best), 'trial')} of {len(search.trials)} on the Pareto front of "
+        headline += f"{' and '.join(search.objectives)}."
+        sentences = [lead, f"On the Pareto front: from {_trial(search, best[0])}{to}."]
+    first = next(iter(search.objectives))
+    if shares := [f"{name} {share:.0%}" for name, share in list(search.importance.get(first, {}).items())[:3]]:
+        sentences.append(f"Shares of the variance of {first} (fANOVA): {', '.join(shares)}.")
+    return headline, sentences
+
+
+def _values(search: SearchRecord, trial: Trial) -> str:
+    return ", ".join(f"{name} {shown(value)}" for name, value in zip(search.objectives, trial.values, strict=True))
+
+
+def _trial(search: SearchRecord, trial: Trial) -> str:
+    params = ", ".join(f"{name}={shown(value)}" for name, value in trial.params.items())
+    return f"trial {trial.number} with {_values(search, trial)} ({params})"
+
+
+def shown(value: Any) -> str:
+    """A value of a record: four digits, all of a whole number's, a dash for none."""
+    if value is None or value in ("", "NaN"):
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"

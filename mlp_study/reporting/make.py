@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from mlp_study.reporting.analysis import Analysis, analysed
-from mlp_study.reporting.drawing import PREFIX, drawn_figures
-from mlp_study.reporting.network import network_page
+from mlp_study.reporting.answer import answer_of
+from mlp_study.reporting.csv_tables import write_tables
+from mlp_study.reporting.one_run import network_page
 from mlp_study.reporting.page import page_of
-from mlp_study.reporting.payload import payload
-from mlp_study.reporting.pictures import PAGE_BYTES, Picture, left_by_others, told_apart
-from mlp_study.reporting.reading import Study, read_study, short_names
-from mlp_study.reporting.tables import write_tables
-from mlp_study.runtime.files import write_file
+from mlp_study.reporting.page_data import page_data
+from mlp_study.reporting.static_figures import PREFIX, Picture, left_by_others, static_figures, told_apart
+from mlp_study.reporting.study import Study, read_study, short_names
+from mlp_study.runtime.files import refuse_link, write_file
 
 log = logging.getLogger(__name__)
 
 PAGE, BESIDE = "report.html", "report"
+PAGE_BYTES = 2_000_000  # of pictures inside a page; what is more lies in the folder only
 CHARTED = ("history", "importance", "slice", "pareto_front")  # figures of a search that its page has charts of
 
 
@@ -55,13 +56,15 @@ def make_report(
 
 def _made(folders: Sequence[Path], output: Path | None, figures: bool, data_root: Path | None) -> Made:
     top = output or (folders[0] if len(folders) == 1 else Path("comparison"))
+    refuse_link(top / BESIDE)
     study = analysed(read_study(folders))
-    data = payload(study, top / PAGE)
+    data = page_data(study, top / PAGE)
     pictures, missing = _pictures(study, data, figures, data_root)
     write_tables(study, top / BESIDE)
     for drawn in pictures:
         drawn.write(top / BESIDE)
-    write_file(top / PAGE, page_of(study, data, list(_fitting(pictures)), [*notices(study), *missing]))
+    notes = [*notices(study), *missing]
+    write_file(top / PAGE, page_of(study, answer_of(study), data, list(_fitting(pictures)), notes))
     return Made(top / PAGE, {p.name: top / BESIDE / f"{p.name}.png" for p in pictures if p.name.startswith(PREFIX)})
 
 
@@ -82,7 +85,7 @@ def _pictures(
 ) -> tuple[list[Picture], list[str]]:
     """The static figures; of a single run also what its network does, into ``data``."""
     if study.study.kind == "run":
-        page = network_page(Path(study.rows[0]["folder"]), root)
+        page = network_page(Path(study.runs[0]["folder"]), root)
         data.update(page.data)
         drawn, missing = page.pictures, [page.missing] if page.missing else []
     else:
@@ -92,7 +95,7 @@ def _pictures(
         found = [p for top, name in names.items() for p in left_by_others(top, charted, name if several else "")]
         drawn, missing = told_apart(found), []
     if figures:
-        drawn = [*drawn, *drawn_figures(study)]
+        drawn = [*drawn, *static_figures(study)]
     return drawn, missing
 
 
@@ -115,12 +118,12 @@ def notices(study: Analysis) -> Iterator[str]:
         count = len(own.damaged)
         yield f"{count} record{'s' * (count > 1)} could not be read: left out here, named in the last section."
     if study.main_data:
-        names = ", ".join(sorted({str(row.get("data")) for row in study.rows}))
+        names = ", ".join(sorted({str(run.get("data")) for run in study.runs}))
         if own.kind == "comparison":
             yield f"Several data sets ({names}): numbers over several folders mix them unless the filter chooses one."
         else:
             yield f"Several data sets ({names}): the sentence above and the first view are about {study.main_data}."
-    if any(row.get("validation_is_test") for row in study.rows):
+    if any(run.get("validation_is_test") for run in study.runs):
         yield "Some runs validate on the test images, as their sources did: validation is then no independent estimate."
     shown = study.curves.shape[1]
     if shown > 200:

@@ -1,56 +1,175 @@
 "use strict";
-// A search's charts and its table of trials, from D.search; page.js draws.
-function objectives() { return D.search.objectives.map((objective, k) => [String(k), `${objective.name} (${objective.more ? "more" : "less"} is better)`]); }
+// A search's charts and its table of trials.
+const trials = () => [...D.search.number.keys()];
+const trialsWith = k => trials().filter(i => finite(D.search.values[k][i]));
+const given = value => value !== null && value !== undefined;
+
 function trialText(i) {
-  const s = D.search, values = s.objectives.map((o, k) => `${safe(o.name)} ${shown(s.values[k][i])}`);
-  return [`trial ${s.number[i]}, ${s.state[i]}`, ...values, ...s.parameters.map((p, j) => [p.name, s.params[j][i]]).filter(([, v]) => v !== undefined && v !== null).map(([name, v]) => `${safe(name)} ${safe(typeof v === "number" ? shown(v) : v)}`)].join("<br>");
+  const s = D.search;
+  const values = s.objectives.map((o, k) => `${safe(o.name)} ${shown(s.values[k][i])}`);
+  const said = v => safe(typeof v === "number" ? shown(v) : v);
+  const params = s.parameters
+    .map((p, j) => [p.name, s.params[j][i]])
+    .filter(([, v]) => given(v))
+    .map(([name, v]) => `${safe(name)} ${said(v)}`);
+  return [`trial ${s.number[i]}, ${s.state[i]}`, ...values, ...params].join("<br>");
 }
-const trialsWith = k => [...D.search.number.keys()].filter(i => finite(D.search.values[k][i]));
+
+function trialPoints(rows, x, y, name, marker) {
+  const text = rows.map(trialText);
+  return {
+    x: rows.map(x),
+    y: rows.map(y),
+    name,
+    mode: "markers",
+    marker,
+    text,
+    hoverinfo: "text",
+  };
+}
+
 function drawHistory(k) {
-  const s = D.search, o = s.objectives[k], there = trialsWith(k), done = there.filter(i => s.state[i] === "complete"), cut = there.filter(i => s.state[i] !== "complete");
-  const best = done.map((_, n) => done.slice(0, n + 1).map(i => s.values[k][i]).reduce((a, b) => (o.more ? Math.max(a, b) : Math.min(a, b))));
-  const points = (chosen, name, symbol, c) => ({ x: chosen.map(i => s.number[i]), y: chosen.map(i => s.values[k][i]), name, mode: "markers", marker: { symbol, size: 8, color: c }, text: chosen.map(trialText), hoverinfo: "text" });
-  const traces = done.length ? [{ x: done.map(i => s.number[i]), y: best, name: "best so far", mode: "lines", line: { shape: "hv", color: COLOURS[3], width: 2 }, hoverinfo: "skip" }, points(done, "complete", "diamond", COLOURS[0])] : [];
-  if (cut.length) traces.push(points(cut, "pruned: its last value", "x", dark() ? "#b4b4b4" : "#777777"));
-  draw("history", traces, { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, margin: { l: 56, r: 24, t: 36, b: 48 }, xaxis: { title: { text: "trial" }, tickformat: "d" }, yaxis: { title: { text: safe(o.name) } } });
-}
-function drawSlices(k) {
-  const s = D.search, box = byId("slices");
-  if (box.children.length !== s.parameters.length) box.replaceChildren(...s.parameters.map((p, j) => make("div", {}, make("h3", {}, p.name), make("div", { id: `slice-${j}`, class: "chart" }))));
-  s.parameters.forEach((p, j) => {
-    const there = trialsWith(k).filter(i => s.params[j][i] !== undefined && s.params[j][i] !== null);
-    const x = p.choices ? { type: "category", categoryorder: "array", categoryarray: p.choices, range: [-0.5, p.choices.length - 0.5] } : p.log ? logAxis(there.map(i => s.params[j][i]), 5) : {};
-    draw(`slice-${j}`, there.length ? [{ x: there.map(i => s.params[j][i]), y: there.map(i => s.values[k][i]), mode: "markers", marker: { size: 8, symbol: there.map(i => s.state[i] === "complete" ? "circle" : "x"), color: there.map(i => s.number[i]), colorscale: "Cividis", cmin: 0, cmax: Math.max(...s.number), line: { width: 0.8, color: dark() ? "#b4b4b4" : "#777777" } }, text: there.map(trialText), hoverinfo: "text" }] : [],
-      { height: 270, xaxis: { ...x, title: { text: "" } }, yaxis: { title: { text: safe(s.objectives[k].name) } } });
+  const s = D.search;
+  const there = trialsWith(k);
+  const done = there.filter(i => s.state[i] === "complete");
+  const cutOff = there.filter(i => s.state[i] !== "complete");
+  const number = i => s.number[i];
+  const value = i => s.values[k][i];
+  const traces = [];
+  if (done.length) {
+    const line = { shape: "hv", color: COLOURS[3], width: 2 };
+    const best = {
+      x: done.map(number),
+      y: done.map(i => s.best_so_far[k][i]),
+      mode: "lines",
+      line,
+    };
+    traces.push({ ...best, name: "best so far", hoverinfo: "skip" });
+    const marker = { symbol: "diamond", size: 8, color: COLOURS[0] };
+    traces.push(trialPoints(done, number, value, "complete", marker));
+  }
+  if (cutOff.length) {
+    const marker = { symbol: "x", size: 8, color: grey() };
+    traces.push(trialPoints(cutOff, number, value, "pruned: its last value", marker));
+  }
+  draw("history", traces, {
+    showlegend: true,
+    xaxis: { ...titled("trial"), tickformat: "d" },
+    yaxis: titled(safe(s.objectives[k].name)),
   });
 }
-function drawFront(a, b) {
-  const s = D.search;
-  if (s.objectives.length < 2 || !byId("front")) return;
-  const there = trialsWith(a).filter(i => finite(s.values[b][i]) && s.state[i] === "complete"), best = there.filter(i => s.best[i]), rest = there.filter(i => !s.best[i]);
-  best.sort((i, j) => s.values[a][i] - s.values[a][j]);
-  const points = (chosen, more) => ({ x: chosen.map(i => s.values[a][i]), y: chosen.map(i => s.values[b][i]), text: chosen.map(trialText), hoverinfo: "text", ...more });
-  const wide = k => { const v = there.map(i => s.values[k][i]), low = Math.min(...v); return low > 0 && Math.max(...v) > 30 * low ? logAxis(v) : {}; };
-  draw("front", [points(rest, { name: "other trials", mode: "markers", marker: { size: 7, color: dark() ? "#b4b4b4" : "#777777" } }), points(best, { name: "on the front", mode: s.objectives.length === 2 ? "lines+markers" : "markers", line: { color: COLOURS[3], dash: "dot" }, marker: { size: 10, symbol: "diamond", color: COLOURS[3] } })],
-    { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, margin: { l: 56, r: 24, t: 36, b: 48 }, xaxis: { ...wide(a), title: { text: safe(s.objectives[a].name) } }, yaxis: { ...wide(b), title: { text: safe(s.objectives[b].name) } } });
+
+function parameterAxis(parameter, values) {
+  if (parameter.choices) {
+    const range = [-0.5, parameter.choices.length - 0.5];
+    return { type: "category", categoryorder: "array", categoryarray: parameter.choices, range };
+  }
+  return parameter.log ? logAxis(values, 5) : {};
 }
+
+function drawSlices(k) {
+  const s = D.search;
+  const box = byId("slices");
+  if (box.children.length !== s.parameters.length) {
+    const panel = (p, j) =>
+      make("div", {}, make("h3", {}, p.name), make("div", { id: `slice-${j}`, class: "chart" }));
+    box.replaceChildren(...s.parameters.map(panel));
+  }
+  s.parameters.forEach((parameter, j) => {
+    const there = trialsWith(k).filter(i => given(s.params[j][i]));
+    const marker = {
+      size: 8,
+      symbol: there.map(i => (s.state[i] === "complete" ? "circle" : "x")),
+      color: there.map(i => s.number[i]),
+      colorscale: "Cividis",
+      cmin: 0,
+      cmax: Math.max(...s.number),
+      line: { width: 0.8, color: grey() },
+    };
+    const points = trialPoints(
+      there,
+      i => s.params[j][i],
+      i => s.values[k][i],
+      "",
+      marker,
+    );
+    const xaxis = { ...parameterAxis(parameter, points.x), ...titled("") };
+    const yaxis = titled(safe(s.objectives[k].name));
+    draw(`slice-${j}`, there.length ? [points] : [], { height: 270, xaxis, yaxis });
+  });
+}
+
+function drawFront() {
+  const s = D.search;
+  const [a, b] = [Number(choice.frontX), Number(choice.frontY)];
+  const there = trialsWith(a).filter(i => finite(s.values[b][i]) && s.state[i] === "complete");
+  const best = there.filter(i => s.best[i]).sort((i, j) => s.values[a][i] - s.values[a][j]);
+  const rest = there.filter(i => !s.best[i]);
+  const x = i => s.values[a][i];
+  const y = i => s.values[b][i];
+  const front = trialPoints(best, x, y, "on the front", {
+    size: 10,
+    symbol: "diamond",
+    color: COLOURS[3],
+  });
+  if (s.objectives.length === 2) front.mode = "lines+markers";
+  front.line = { color: COLOURS[3], dash: "dot" };
+  const wide = k => {
+    const values = there.map(i => s.values[k][i]);
+    const low = Math.min(...values);
+    return low > 0 && Math.max(...values) > 30 * low ? logAxis(values) : {};
+  };
+  draw("front", [trialPoints(rest, x, y, "other trials", { size: 7, color: grey() }), front], {
+    showlegend: true,
+    xaxis: { ...wide(a), ...titled(safe(s.objectives[a].name)) },
+    yaxis: { ...wide(b), ...titled(safe(s.objectives[b].name)) },
+  });
+}
+
 function drawSearch() {
   const s = D.search;
-  if (!s || !byId("history")) return;
-  const k = Number(choice.objective), shares = s.importance[s.objectives[k].name] || [];
+  const k = Number(choice.objective);
+  const shares = s.importance[s.objectives[k].name] || [];
   drawHistory(k);
-  bars("parameter-importance", shares.map(([name, share]) => [name, share, COLOURS[0]]), "share of the variance");
+  bars(
+    "parameter-importance",
+    shares.map(([name, share]) => [name, share, COLOURS[0]]),
+    "share of the variance",
+  );
   drawSlices(k);
-  drawFront(Number(choice.frontX), Number(choice.frontY));
-  const parts = [...s.objectives.map(o => o.name), ...s.parameters.map(p => p.name)];
-  const value = v => v === undefined || v === null ? "–" : typeof v === "number" ? shown(v) : v;
-  const rows = [...s.number.keys()].map(i => [s.link[i] ? make("a", { href: s.link[i] }, `trial ${s.number[i]}`) : `trial ${s.number[i]}`, s.state[i] + (s.best[i] ? ", best" : ""), ...s.values.map(v => value(v[i])), ...s.params.map(v => value(v[i]))]);
-  numbers("trial-numbers", ["trial", "state", ...parts], rows, 1000);
+  const said = v => (!given(v) ? "–" : typeof v === "number" ? shown(v) : v);
+  const row = i => {
+    const name = `trial ${s.number[i]}`;
+    return [
+      s.link[i] ? make("a", { href: s.link[i] }, name) : name,
+      s.state[i] + (s.best[i] ? ", best" : ""),
+      ...[...s.values, ...s.params].map(column => said(column[i])),
+    ];
+  };
+  const names = [...s.objectives, ...s.parameters].map(part => part.name);
+  numbers("trial-numbers", ["trial", "state", ...names], trials().map(row), 1000);
 }
+
 function buildSearch() {
-  if (!D.search || !byId("history")) return;
-  const list = objectives(), again = name => v => { choice[name] = v; drawSearch(); };
+  if (!D.search) return;
+  const said = o => `${o.name} (${o.more ? "more" : "less"} is better)`;
+  const list = D.search.objectives.map((o, k) => [String(k), said(o)]);
+  const again = (name, section) => value => {
+    choice[name] = value;
+    drawSection(section);
+  };
   Object.assign(choice, { objective: "0", frontX: "0", frontY: "1" });
-  if (list.length > 1) fill("search-controls", chooser("Objective", list, "0", again("objective"), "objective"));
-  if (list.length > 2) fill("front-controls", chooser("Across", list, "0", again("frontX"), "front-x"), chooser("Up", list, "1", again("frontY"), "front-y"));
+  if (list.length > 1) {
+    fill(
+      "search-controls",
+      chooser("Objective", list, "0", again("objective", "trials"), "objective"),
+    );
+  }
+  if (list.length > 2) {
+    fill(
+      "front-controls",
+      chooser("Across", list, "0", again("frontX", "pareto"), "front-x"),
+      chooser("Up", list, "1", again("frontY", "pareto"), "front-y"),
+    );
+  }
 }

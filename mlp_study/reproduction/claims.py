@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlp_study.probes.gradient_check import TOLERANCE
 from mlp_study.probes.verdict import UNSTABLE
 from mlp_study.reproduction.experiments import Claim, Experiment
+from mlp_study.reproduction.gradient_check import TOLERANCE
+from mlp_study.reproduction.intervals import Estimate, difference, estimate
 from mlp_study.reproduction.measures import GRADIENT, widest
 from mlp_study.reproduction.runs import Done
-from mlp_study.reproduction.statistics import Estimate, difference, estimate
 
 HOLDS, FAILS, ONLY, UNKNOWN = "holds", "does not hold", "holds only with ", "not measured"
 
@@ -134,22 +134,14 @@ def _by_name(members: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, 
     return found
 
 
-@dataclass(frozen=True)
-class Sign:
-    """A measure that tells how a network fails, from which value on, and how it is said."""
-
-    measure: str
-    above: float
-    words: str
-
-
+# How a network fails: a measure, the value from which on it is a sign, and how it is said.
 SIGNS = (
-    Sign("initial/stability_index", UNSTABLE, "stability index {:.3g} at the start"),
-    Sign(GRADIENT, TOLERANCE, "gradient check fails by {:.1e}"),
-    Sign("final/stability_index", UNSTABLE, "{:.3g} at the end"),
-    Sign("final/dead", 0.02, "{:.0%} of the hidden units dead"),
-    Sign("final/plateau", 0.02, "{:.0%} of the images on the plateau"),
-    Sign("final/saturated", 0.5, "{:.0%} saturated"),
+    ("initial/stability_index", UNSTABLE, "stability index {:.3g} at the start"),
+    (GRADIENT, TOLERANCE, "gradient check fails by {:.1e}"),
+    ("final/stability_index", UNSTABLE, "{:.3g} at the end"),
+    ("final/dead", 0.02, "{:.0%} of the hidden units dead"),
+    ("final/plateau", 0.02, "{:.0%} of the images on the plateau"),
+    ("final/saturated", 0.5, "{:.0%} saturated"),
 )
 
 
@@ -159,8 +151,7 @@ def failure_signs(means: Mapping[str, Estimate], seeds: int) -> str:
     diverged = means.get("diverged")
     if diverged is not None and diverged.mean > 0:
         found.append(f"{round(diverged.mean * diverged.n)} of {seeds} diverged")
-    for sign in SIGNS:
-        value = means[sign.measure].mean if sign.measure in means else math.nan
-        if value > sign.above:
-            found.append(sign.words.format(value))
+    for measure, above, words in SIGNS:
+        if measure in means and means[measure].mean > above:
+            found.append(words.format(means[measure].mean))
     return ", ".join(found) or "no sign of failure"

@@ -178,14 +178,16 @@ def in_words(about: Mapping[str, Any]) -> str:
 
 
 def print_tables(found: Sequence[Findings]) -> None:
-    """The claims of each experiment, as wide as the terminal."""
+    """Print the claims of each experiment, as wide as the terminal."""
     from rich.console import Console
+    from rich.markdown import Markdown
 
-    from mlp_study.reproduction.tables import as_table
+    from mlp_study.reproduction.tables import claim_lines
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for f in found:
-        console.print(as_table(f))
+        text = [f"**{f.experiment.name}: {f.experiment.question}**", "", *claim_lines(f)]
+        console.print(Markdown("\n".join(text)))
 
 
 def say(line: str) -> None:

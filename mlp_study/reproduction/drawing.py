@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlp_study.figures.curves import KEPT, STOPPED, carried_to
 from mlp_study.figures.style import COLOURS
-from mlp_study.reporting.reading import KEPT, STOPPED, carried_to
 from mlp_study.reproduction.experiments import CURVES, OF_A_RUN, Experiment
 from mlp_study.reproduction.runs import Done
 

@@ -79,7 +79,7 @@ def hidden_gradient_error(config: RunConfig, images: ImageSet) -> float:
 
     from mlp_study.factors.normalizers import NORMALIZERS
     from mlp_study.model.population import PopulationMLP
-    from mlp_study.probes.gradient_check import gradient_check
+    from mlp_study.reproduction.gradient_check import gradient_check
 
     model = PopulationMLP([config], images.train_images_NI.shape[1], len(images.classes)).export(0)
     some_NI = torch.as_tensor(images.train_images_NI[:CHECKED_IMAGES])

@@ -12,9 +12,7 @@ from mlp_study.figures.images import GRID
 from mlp_study.reproduction.claims import Case, Findings, Verdict
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from mlp_study.reproduction.statistics import Estimate
+    from mlp_study.reproduction.intervals import Estimate
 
 HEADINGS = ("claim", "published", "case", "measured", "deviation", "n", "95 % interval", "verdict", "mechanism")
 SHOWN = {  # columns of the variants' table: heading -> measure
@@ -111,11 +109,15 @@ def as_markdown(found: Sequence[Findings], about: str, figures: Mapping[str, Seq
     lines = ["# The five sources, reproduced", "", about, "", RULES, ""]
     for f in found:
         lines += [f"## {f.experiment.name}: {f.experiment.title}", "", f.experiment.question, ""]
-        lines += [f"Source: {f.experiment.source}.", ""]
-        lines += _markdown(HEADINGS, [cells for verdict in f.verdicts for cells in claim_cells(verdict)])
+        lines += [f"Source: {f.experiment.source}.", "", *claim_lines(f)]
         lines += ["", "Means over the seeds, of every variant:", "", *_markdown(*variant_cells(f)), ""]
         lines += [f"![{f.experiment.name}]({path})\n" for path in figures.get(f.experiment.name, ())]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def claim_lines(f: Findings) -> list[str]:
+    """The claims of an experiment as a Markdown table."""
+    return _markdown(HEADINGS, [cells for verdict in f.verdicts for cells in claim_cells(verdict)])
 
 
 RULES = (
@@ -159,21 +161,6 @@ def variant_cells(f: Findings) -> tuple[Sequence[str], list[list[str]]]:
         for variant in f.experiment.variants
     ]
     return ["variant", "outcome", *shown], lines
-
-
-def as_table(f: Findings) -> Table:
-    """The claims of an experiment for the terminal."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=f"{f.experiment.name}: {f.experiment.question}", box=box.SIMPLE_HEAD, title_justify="left")
-    for heading in HEADINGS:
-        narrow = heading in ("measured", "deviation", "n")
-        table.add_column(heading, justify="right" if narrow else "left", no_wrap=narrow, ratio=None if narrow else 1)
-    for verdict in f.verdicts:
-        for cells in claim_cells(verdict):
-            table.add_row(*cells)
-    return table
 
 
 def number(value: float) -> str:

@@ -1,1 +1,1 @@
-"""The process a command runs in: start-up, signals, files written whole, random numbers."""
+"""The process and the machine: start-up, signals, errors, files, memory, random numbers."""

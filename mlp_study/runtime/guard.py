@@ -1,4 +1,4 @@
-"""A command's errors as one clear line and an exit code."""
+"""End a command that fails with one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def wants_tracebacks() -> bool:
-    """Whether the user asks for whole tracebacks, as Hydra's users do."""
+    """Return whether the user asks for whole tracebacks, as Hydra's users do."""
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def guarded(work: Callable[[], Any], tracebacks: bool | None = None) -> Any:
-    """``work()`` with every error as one clear line and exit code 1, unless whole tracebacks are asked for.
+    """Return ``work()``; end with one clear line and exit code 1 at an error, unless whole tracebacks are asked for.
 
     A signal ends it in one line too, by the exit codes of ``Interrupted``.
     """

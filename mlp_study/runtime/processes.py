@@ -1,26 +1,29 @@
-"""What a process can know of itself and of others: its cores and GPUs, its name among all machines' processes."""
+"""What a process knows of itself and of others: cores, GPUs, and what tells it from all other processes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
+import signal
 from pathlib import Path
 from typing import Any
 
+from mlp_study.runtime.signals import PREEMPTING
+
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_of(workers: int) -> int:
-    """Threads of each of ``workers`` processes that divide the cores."""
+    """Return the threads of each of ``workers`` processes that divide the cores."""
     return max(1, cores() // workers)
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by the names CUDA_VISIBLE_DEVICES takes."""
+    """Return the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -28,7 +31,7 @@ def visible_gpus() -> list[str]:
 
 
 def identity() -> dict[str, Any]:
-    """Tell one process from all others of all machines and containers; numbers of processes are used again."""
+    """Return what tells this process from all others of all machines; process ids are used again."""
     return {"machine": machine(), "pid": os.getpid(), "started": started(os.getpid())}
 
 
@@ -42,7 +45,7 @@ def machine() -> str:
 
 
 def started(pid: int) -> str | None:
-    """When a process of this machine was started, in the kernel's own count; None if it is gone or dead.
+    """Return when a process of this machine was started, in the kernel's count; None if it is gone or dead.
 
     Without ``/proc`` only whether it lives is known.
     """
@@ -72,8 +75,24 @@ def _lives(pid: int) -> bool:
 
 
 def slurm_job() -> tuple[str, int]:
-    """The SLURM job that this process belongs to, and how often it was requeued; empty and 0 outside of SLURM."""
+    """Return the SLURM job of this process and how often it was requeued; empty and 0 outside of SLURM."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
     restarts = os.environ.get("SLURM_RESTART_COUNT", "")
     return job, int(restarts) if restarts.isdigit() else 0
+
+
+def start_resource_tracker() -> None:
+    """Start the process that ``multiprocessing`` starts beside its first child, deaf to what schedulers send.
+
+    A scheduler's signal goes to every process of a job, and would end this one, which then warns at length.
+    """
+    if not PREEMPTING or not hasattr(signal, "pthread_sigmask"):
+        return
+    from multiprocessing import resource_tracker
+
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PREEMPTING)  # what is blocked here is blocked in a child, too
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,4 +1,4 @@
-"""Random numbers that depend on a member's seed and their purpose alone, never on who else is in the population."""
+"""Random numbers that depend only on a member's seed and their purpose, never on the rest of the population."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def derived_seed(seed: int, *purpose: int | str) -> int:
-    """A 63-bit seed for one purpose of a run, such as ``("weights", layer)`` or ``("order", epoch)``."""
+    """Derive a 63-bit seed for one purpose of a run, such as ``("weights", layer)`` or ``("order", epoch)``."""
     text = ":".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, *purpose: int | str) -> torch.Generator:
-    """A CPU generator for one purpose: the CPU's, so that a GPU run starts from the same weights."""
+    """Make a generator for one purpose: a CPU's, so that a GPU run starts from the same weights."""
     import torch
 
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
@@ -28,7 +28,7 @@ UNITS = 2**24  # more than a layer has: the distance between two images' counter
 
 
 def hashed_uniform(key_m: Tensor, units: int, images: int) -> Tensor:
-    """Uniform numbers in [0, 1) of shape [m, units, images] from one int64 key a member, alike on every device.
+    """Draw uniform numbers in [0, 1) of shape [m, units, images] from one int64 key a member, alike on every device.
 
     A counter-based generator: the element's index, weighed by the golden ratio, is added to the key and mixed by the
     finalizer of SplitMix64 (Steele, Lea and Flood 2014), so all members are drawn at once and each one's numbers depend
@@ -46,11 +46,11 @@ def hashed_uniform(key_m: Tensor, units: int, images: int) -> Tensor:
 
 
 def from_image(key_m: Tensor, first: int) -> Tensor:
-    """The keys whose numbers begin at image ``first``: a minibatch in pieces draws what the whole one does."""
+    """Move the keys on to image ``first``: a minibatch in pieces draws what the whole one does."""
     ahead = first * UNITS * GOLDEN
     return key_m + ((ahead + 2**63) % 2**64 - 2**63)  # as int64 wraps around
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64, which torch has as an arithmetic one only."""
+    """Shift int64 right without its sign, which torch does not do."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mlp_study.errors import DataError
 
 LARGEST = 256 * 2**20  # bytes of a record
 DEEPEST = 64  # levels of lists and mappings in a record
+# A pipe without a writer must not be waited for, a child inherits nothing; not every system has each of them.
+FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _LONG_NUMBER = re.compile(rb"\d{300}")  # beyond what a float holds
 
 
@@ -31,13 +34,24 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         OSError: it is missing or cannot be read.
         ValueError: it is no regular file, or too large.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
-        found = file.read(largest + 1)
-    if len(found) > largest:
-        raise ValueError(f"it has more than {largest} bytes")
-    return found
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size > largest:
+            raise ValueError(f"it has more than {largest} bytes")
+        return file.read(largest)
+
+
+def opened(path: Path) -> BufferedReader:
+    """Open a regular file.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: it is no regular file.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | FLAGS), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError("it is no regular file")
+    return file
 
 
 def read_record(path: Path, largest: int = LARGEST) -> Any:

@@ -1,4 +1,7 @@
-"""Means over seeds: of the finite values, with the sample deviation and Student's t interval; one value has neither."""
+"""Means over seeds: of the finite values, with the sample deviation and Student's t interval.
+
+One value has neither deviation nor interval: both are NaN.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ CONFIDENCE = 0.95
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float, int]:
-    """Mean, sample deviation (NaN of fewer than two) and number of the finite values."""
+    """Return mean, sample deviation (NaN of fewer than two) and number of the finite values."""
     finite = [value for value in values if math.isfinite(value)]
     n = len(finite)
     mean = math.fsum(finite) / n if n else math.nan
@@ -21,19 +24,19 @@ def mean_deviation(values: Sequence[float]) -> tuple[float, float, int]:
 
 
 def t_quantile(freedom: float, below: float = (1 + CONFIDENCE) / 2) -> float:
-    """Student's t with ``below`` of its distribution below it; by default the end of the two-sided 95 % interval."""
+    """Return Student's t below which a share ``below`` lies; by default the end of the two-sided 95 % interval."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, below))
 
 
 def half_width(deviation: float, n: int) -> float:
-    """Half of the 95 % interval of a mean of n values; NaN of fewer than two."""
+    """Return half the width of the 95 % interval of a mean of n values; NaN of fewer than two."""
     return t_quantile(n - 1) * deviation / math.sqrt(n) if n > 1 else math.nan
 
 
 def grouped(values: np.ndarray, group_of: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``mean_deviation`` of many groups at once.
+    """Do ``mean_deviation`` for many groups at once.
 
     Args:
         values: [row, ...].
@@ -61,7 +64,7 @@ def grouped(values: np.ndarray, group_of: np.ndarray, count: int) -> tuple[np.nd
 
 
 def half_widths(deviation: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """``half_width`` of each mean of ``grouped``."""
+    """Return the ``half_width`` of each mean of ``grouped``."""
     import numpy as np
 
     sizes, place = np.unique(n, return_inverse=True)  # a quantile takes long, and few sizes differ

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, DataError, StudyError
 from mlp_study.records import wandb_run
+from mlp_study.records.run_folder import RESULT, json_text, read_json
 from mlp_study.records.runs_table import read_run
+from mlp_study.runtime.files import write_file
 from mlp_study.search.pruning import OwnTrial, Pruning
 from mlp_study.sweep.executor import Executor, SavePolicy, in_words
 from mlp_study.sweep.fast_compose import Composer
@@ -144,12 +146,13 @@ def _numbered(populations: Iterable[Population], numbers: dict[str, int]) -> Ite
 class Jobs:
     """Runs any task, or this project's, through any launcher; a job's value is what the task returns."""
 
-    def __init__(self, launcher: Launcher, objectives: Sequence[Objective]) -> None:
-        self.launcher, self.objectives = launcher, objectives
+    def __init__(self, launcher: Launcher, objectives: Sequence[Objective], master: DictConfig) -> None:
+        self.launcher, self.objectives, self.master = launcher, objectives, master
 
     @contextlib.contextmanager
     def opened(self, sample: Sequence[str]) -> Iterator[None]:
-        """Nothing is opened: the launcher has its own folders."""
+        """Write the sweep's own config, as Hydra's sweepers do; the launcher has its own folders."""
+        write_multirun(self.master, sweep_folder(self.master))
         yield
 
     def train(self, trials: Sequence[OwnTrial]) -> list[list[Row]]:
@@ -180,6 +183,22 @@ class Jobs:
             return {"outcome": "failed", "cause": f"the task returned {value!r}; it takes {takes}"}
         finite = all(math.isfinite(v) for v in row.values())
         return {**row, "outcome": "completed" if finite else "diverged"}
+
+
+def record_trial(rows: Sequence[Row], study: str, number: int, values: Mapping[str, float]) -> None:
+    """Write the trial's study, number and values into the record of each of its runs.
+
+    A run that an earlier trial has trained stays that trial's.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    about = {"trial": number, "trial/study": study, **{f"trial/{metric}": value for metric, value in values.items()}}
+    for row in rows:
+        if "folder" in row and "trial" not in row:
+            path = Path(row["folder"]) / RESULT
+            write_file(path, json_text({**read_json(path), **about}))
+            row.update(about)
 
 
 def jobs_of(trial: OwnTrial) -> list[list[str]]:

@@ -1,9 +1,10 @@
-"""What is optimized: recorded metrics, their direction, what a diverged run counts, and one value of several seeds."""
+"""What is optimized: recorded metrics, their direction, what a diverged run counts, several seeds, and constraints."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,31 +117,77 @@ def _worst(metric: str, maximize: bool, diverged: Any) -> float | None:
     raise ConfigError(f"hydra.sweeper.diverged={diverged} is not valid; it takes worst, fail or a number")
 
 
+@dataclass(frozen=True)
+class Constraint:
+    """What a recorded metric must be; ``at_most`` the bound, or at least.
+
+    >>> read_constraint("parameters<=5e4").violation([{"parameters": 60_000}])
+    10000.0
+    """
+
+    text: str
+    metric: str
+    at_most: bool
+    bound: float
+
+    def violation(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        """Return how far the worst of a trial's runs is beyond the bound; not above 0 if all fulfil it."""
+        found = [row.get(SHARES.get(self.metric, self.metric), row.get(self.metric)) for row in rows]
+        beyond = [
+            value - self.bound if self.at_most else self.bound - value
+            for value in found
+            if isinstance(value, int | float) and not math.isnan(value)
+        ]
+        return float(max(beyond)) if len(beyond) == len(rows) else math.inf
+
+
+def read_constraint(text: Any) -> Constraint:
+    """Read a constraint such as ``seconds<=2``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = re.fullmatch(r"\s*([^<>=\s]+)\s*([<>])=\s*(\S+)\s*", str(text))
+    with contextlib.suppress(ValueError):
+        if found and math.isfinite(bound := float(found[3])):
+            return Constraint("".join(str(text).split()), found[1], found[2] == "<", bound)
+    raise ConfigError(
+        f"hydra.sweeper.constraints={text} is not valid; it takes metric<=number or metric>=number, such as seconds<=2"
+    )
+
+
+def check_metric(option: str, metric: str, config: RunConfig) -> None:
+    """Refuse a metric that no run records, or that is measured on the test set; ``config`` is any trial's.
+
+    Raises:
+        ConfigError: such a metric; the message begins with ``option``.
+    """
+    ends = {f"{when}/{name}" for when in ("initial", "final") for name in config.probes.ends}
+    known = [*CURVES, *NUMBERS, *sorted(ends)]
+    if metric.startswith("test/"):
+        raise ConfigError(
+            f"{option}={metric} is refused: what is chosen by the test set is no longer tested by "
+            f"it; it takes {metric.replace('test/', 'val/')}"
+        )
+    if metric not in known and not any(metric.startswith(f"{name}_") for name in ends):
+        raise ConfigError(
+            f"{option}={metric!r} is no recorded metric; it takes one of: {', '.join(nearest_first(metric, known))}"
+        )
+    if metric.startswith("val/") and config.data.validation == "test":
+        raise ConfigError(
+            f"{option}={metric} is refused with data.validation=test: it would be measured on the "
+            "test set; data.validation takes a fraction of the training images, such as 0.1"
+        )
+
+
 def check_objectives(objectives: Sequence[Objective], config: RunConfig, prunes: bool) -> None:
     """Refuse what cannot be optimized, before anything is trained; ``config`` is any trial's.
 
     Raises:
         ConfigError: a test metric, one that no run records, or one that a pruner cannot see.
     """
-    ends = {f"{when}/{name}" for when in ("initial", "final") for name in config.probes.ends}
-    known = [*CURVES, *NUMBERS, *sorted(ends)]
     for objective in objectives:
-        metric = objective.metric
-        if metric.startswith("test/"):
-            raise ConfigError(
-                f"hydra.sweeper.objective={metric} is refused: what is chosen by the test set is no longer tested by "
-                f"it; it takes {metric.replace('test/', 'val/')}"
-            )
-        if metric not in known and not any(metric.startswith(f"{name}_") for name in ends):
-            raise ConfigError(
-                f"hydra.sweeper.objective={metric!r} is no recorded metric; it takes one of: "
-                f"{', '.join(nearest_first(metric, known))}"
-            )
-        if metric.startswith("val/") and config.data.validation == "test":
-            raise ConfigError(
-                f"hydra.sweeper.objective={metric} is refused with data.validation=test: it would be measured on the "
-                "test set; data.validation takes a fraction of the training images, such as 0.1"
-            )
+        check_metric("hydra.sweeper.objective", objective.metric, config)
     if prunes and len(objectives) > 1:
         raise ConfigError("hydra.sweeper.pruner takes one objective; with several it must be none")
     if prunes and objectives[0].metric not in CURVES:

@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlp_study.errors import StudyError
 from mlp_study.records import wandb_run
-from mlp_study.reporting.search import ABOUT, FORMAT, IMPORTANCE, TRIALS
-from mlp_study.runtime.files import write_file
+from mlp_study.records.trials import ABOUT, FORMAT, IMPORTANCE, TRIALS
+from mlp_study.runtime.files import table_cell, write_file
 from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
@@ -110,7 +110,7 @@ class SearchResults:
 
     def best(self) -> list[FrozenTrial]:
         """Return the best trial; of several objectives those that none is better than, in the first's order."""
-        if not any(t.state == TrialState.COMPLETE for t in self.trials):
+        if not any(state_of(trial) == "complete" for trial in self.trials):
             return []
         if len(self.objectives) == 1:
             return [self.study.study.best_trial]
@@ -119,24 +119,26 @@ class SearchResults:
 
     def counts(self) -> str:
         """Count the trials of each state, in words."""
-        counts = Counter(trial.state.name.lower() for trial in self.trials)
+        counts = Counter(sorted(map(state_of, self.trials)))
         return ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
 
     def nothing(self) -> str:
         """Say why no trial has a value."""
         causes = dict.fromkeys(str(t.user_attrs["cause"]) for t in self.trials if "cause" in t.user_attrs)
         why = f"; causes: {'; '.join(list(causes)[:3])}" if causes else ""
-        return f"no trial has a value ({self.counts()}){why}; table: {self.folder / TRIALS}"
+        found = "fulfils the constraints" if any(t.values for t in self.trials) else "has a value"
+        return f"no trial {found} ({self.counts()}){why}; table: {self.folder / TRIALS}"
 
     def row(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return a trial's line of the table."""
         attributes = trial.user_attrs
         return {
             "trial": trial.number,
-            "state": trial.state.name.lower(),
+            "state": state_of(trial),
             **dict(zip((o.metric for o in self.objectives), trial.values or (), strict=False)),
             **{name: override_text(value) for name, value in trial.params.items()},
             **{key: value for key, value in attributes.items() if key.endswith(" deviation") or key == "cause"},
+            **{f"beyond {text}": max(0.0, violation) for text, violation in trial.constraints.items()},
             "outcomes": " ".join(dict.fromkeys(attributes.get("outcomes", []))),
             "last epoch": trial.last_step,
             "run_ids": " ".join(attributes.get("run_ids", [])),
@@ -166,7 +168,7 @@ class SearchResults:
     def show(self, best: Sequence[FrozenTrial]) -> None:
         """Print the best trials, what matters, and how to go on."""
         first, several = self.objectives[0], len(self.objectives) > 1
-        complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
+        complete = [t for t in self.trials if state_of(t) == "complete"]
         ranked = sorted(complete, key=lambda t: t.values[0], reverse=first.maximize)
         shown = list(best if several else ranked)[:SHOWN]
         names = list(dict.fromkeys(name for trial in shown for name in trial.params))
@@ -225,13 +227,19 @@ def importance(study: optuna.Study, objectives: Sequence[Objective]) -> dict[str
     return found
 
 
+def state_of(trial: FrozenTrial) -> str:
+    """Return a trial's state in a word; one that has a value but violates a constraint is ``infeasible``."""
+    violated = any(violation > 0 for violation in trial.constraints.values())
+    return "infeasible" if violated and trial.state == TrialState.COMPLETE else trial.state.name.lower()
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows as CSV."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = io.StringIO()
     writer = csv.DictWriter(lines, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: table_cell(value) for name, value in row.items()} for row in rows)
     return lines.getvalue()
 
 

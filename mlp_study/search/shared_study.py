@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mlp_study.errors import ConfigError
+from mlp_study.search.distributions import described as in_words
 from mlp_study.search.distributions import override_text
 from mlp_study.search.pruning import OwnTrial
 from mlp_study.search.samplers import build_pruner, build_sampler
@@ -37,6 +40,8 @@ class SharedStudy:
         settings: the sweeper's.
         space: the search space.
         ignored: names of settings that change no result.
+        first: values of trials to try first, by the names of the parameters.
+        extend: the user's own function, which adds parameters to a trial.
 
     Raises:
         ConfigError: the storage cannot be reached, or the study is another one's.
@@ -44,18 +49,26 @@ class SharedStudy:
     """
 
     def __init__(
-        self, storage: StudyStorage, settings: SearchSettings, space: Space, ignored: Iterable[str] = ()
+        self,
+        storage: StudyStorage,
+        settings: SearchSettings,
+        space: Space,
+        ignored: Iterable[str] = (),
+        first: Sequence[Mapping[str, Any]] = (),
+        extend: Callable[[optuna.Trial], object] | None = None,
     ) -> None:
-        self.storage, self.settings, self.space = storage, settings, space
-        pruner, self._sampler = build_pruner(settings.pruner), build_sampler(settings.sampler, space, 0)
+        self.storage, self.settings, self.space, self.extend = storage, settings, space, extend
+        pruner = build_pruner(settings.pruner)
+        build_sampler(settings.sampler, space, 0)
         storage.open()  # after the options of both are checked
         about = described(settings, space, frozenset(ignored))
-        self.study: optuna.Study = storage.patiently(lambda: self._opened(about, pruner))
+        self.study: optuna.Study = storage.patiently(lambda: self._opened(about, pruner, first))
+        self._sampler = build_sampler(settings.sampler, self.space, 0)
         self.owners = TrialOwners(storage, self.study._study_id)
         self._begun: list[OwnTrial] = []  # of a batch that is not complete yet
         self.running = 0  # trials of other processes, as the last ``ask`` saw them: they may be given back
 
-    def _opened(self, about: Mapping[str, Any], pruner: Any) -> optuna.Study:
+    def _opened(self, about: Mapping[str, Any], pruner: Any, first: Sequence[Mapping[str, Any]]) -> optuna.Study:
         name = self.settings.study_name
         with self.storage.locked(name):
             with contextlib.suppress(KeyError):  # there is none yet
@@ -67,20 +80,28 @@ class SharedStudy:
                 directions=[objective.direction for objective in self.settings.objectives],
                 load_if_exists=True,
             )
+            self.space = as_recorded(self.space, study.get_trials(deepcopy=False), f"{self._name}; {_OTHER}")
             if ABOUT not in study.user_attrs:
                 study.set_user_attr(ABOUT, about)
+            for values in first:
+                study.enqueue_trial(dict(values), skip_if_exists=True)
             return study
+
+    @property
+    def _name(self) -> str:
+        return f"study {self.settings.study_name!r} in {self.storage.shown}"
 
     def _check(self, found: optuna.Study, about: Mapping[str, Any]) -> None:
         """Refuse a study of another direction or space."""
-        name = f"study {self.settings.study_name!r} in {self.storage.shown}"
         ours = [objective.direction for objective in self.settings.objectives]
         theirs = [direction.name.lower() for direction in found.directions]
         if theirs != ours:
-            raise ConfigError(f"{name} has the direction {', '.join(theirs)}, here it is {', '.join(ours)}; {_OTHER}")
+            raise ConfigError(
+                f"{self._name} has the direction {', '.join(theirs)}, here it is {', '.join(ours)}; {_OTHER}"
+            )
         recorded = found.user_attrs.get(ABOUT)
         if recorded is not None and recorded != json.loads(json.dumps(about)):
-            raise ConfigError(f"{name} is another search: {_difference(recorded, about)}; {_OTHER}")
+            raise ConfigError(f"{self._name} is another search: {_difference(recorded, about)}; {_OTHER}")
 
     @property
     def wanted(self) -> int:
@@ -128,8 +149,9 @@ class SharedStudy:
 
     def _propose(self, own: OwnTrial) -> None:
         own.overrides = self.space.suggest(own.trial)
-        if self.settings.custom_search_space is not None:
-            own.overrides = extended(self.settings.custom_search_space, self.space, own)
+        if self.extend is not None:
+            self.extend(own.trial)
+            own.overrides += added_overrides(self.space, own)
 
     def give_back(self, trials: Iterable[FrozenTrial | OwnTrial]) -> None:
         """Let these trials wait for a process again, with the values that they have.
@@ -141,8 +163,15 @@ class SharedStudy:
             with contextlib.suppress(UpdateFinishedTrialError, StorageInternalError):
                 self.storage.optuna.set_trial_state_values(found._trial_id, TrialState.WAITING)
 
-    def tell(self, own: OwnTrial, attributes: Mapping[str, Any], state: str, values: Sequence[float] | None) -> None:
-        """Record how a trial ended: ``COMPLETE`` with its values, ``PRUNED`` or ``FAIL``.
+    def tell(
+        self,
+        own: OwnTrial,
+        attributes: Mapping[str, Any],
+        state: str,
+        values: Sequence[float] | None,
+        violations: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record how a trial ended: ``COMPLETE`` with its values, ``PRUNED`` or ``FAIL``; and what constraints it has.
 
         A trial that others have taken over, since this process gave no sign of life for minutes, is theirs to tell.
         """
@@ -153,6 +182,9 @@ class SharedStudy:
                 if storage.get_trial(trial_id).state == TrialState.RUNNING:
                     for key, value in attributes.items():
                         storage.set_trial_user_attr(trial_id, key, value)
+                    for text, violation in (violations or {}).items():
+                        if text not in own.trial.constraints:  # as after a server that was away in the middle of this
+                            own.trial.set_constraint(text, violation)
                     self.study.tell(own.trial, None if values is None else list(values), TrialState[state])
 
         self.storage.patiently(tell)
@@ -181,6 +213,7 @@ def described(settings: SearchSettings, space: Space, ignored: frozenset[str]) -
         "aggregate": settings.objectives[0].aggregate if settings.repeats > 1 else None,
         "diverged": [str(objective.diverged) for objective in settings.objectives],
         "custom_search_space": settings.custom_search_space,
+        **({"constraints": [constraint.text for constraint in settings.constraints]} if settings.constraints else {}),
     }
 
 
@@ -199,22 +232,37 @@ def _flat(about: Mapping[str, Any]) -> dict[str, str]:
     return {**rest, **about.get("space", {}), **fixed}
 
 
-def extended(name: str, space: Space, own: OwnTrial) -> list[str]:
-    """Return the overrides with what the user's own function has added to the trial, as Hydra's stock plugin has it.
+def as_recorded(space: Space, trials: Sequence[FrozenTrial], study: str) -> Space:
+    """Return the space with the distributions that the study has: choices as text are those of an older version.
 
     Raises:
-        ConfigError: there is no such function, or it samples what is fixed.
+        ConfigError: Optuna cannot continue the study with this space; the message ends with ``study``.
     """
-    from hydra.utils import get_method
+    recorded = {name: found for trial in trials for name, found in trial.distributions.items()}
+    parameters = []
+    for parameter in space.parameters:
+        ours = parameter.distribution
+        theirs = recorded.get(parameter.name, ours)
+        if in_words(theirs) == in_words(ours):
+            parameters.append(dataclasses.replace(parameter, distribution=theirs))
+            continue
+        try:
+            check_distribution_compatibility(theirs, ours)
+        except ValueError:
+            raise ConfigError(f"{parameter.name} is {in_words(ours)} here, but {in_words(theirs)} in {study}") from None
+        parameters.append(parameter)
+    return dataclasses.replace(space, parameters=tuple(parameters))
 
-    try:
-        function = get_method(name)
-    except Exception as error:
-        raise ConfigError(f"hydra.sweeper.custom_search_space={name} cannot be found: {error}") from error
-    settings = dict(o.lstrip("+").split("=", 1) for o in own.overrides if "=" in o)
-    function(settings, own.trial)
+
+def added_overrides(space: Space, own: OwnTrial) -> list[str]:
+    """Return the overrides of the parameters that the user's own function has added to a trial.
+
+    Raises:
+        ConfigError: it samples what is fixed.
+    """
     ours = {parameter.name for parameter in space.parameters}
     added = {key: value for key, value in own.trial.params.items() if key not in ours}
-    if twice := sorted(added.keys() & settings.keys()):
-        raise ConfigError(f"hydra.sweeper.custom_search_space={name} samples {', '.join(twice)}, which is fixed")
-    return [*own.overrides, *(f"{key}={override_text(value)}" for key, value in added.items())]
+    fixed = {override.lstrip("+").partition("=")[0] for override in own.overrides}
+    if twice := sorted(added.keys() & fixed):
+        raise ConfigError(f"hydra.sweeper.custom_search_space samples {', '.join(twice)}, which is fixed")
+    return [f"{key}={override_text(value)}" for key, value in added.items()]

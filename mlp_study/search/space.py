@@ -88,6 +88,16 @@ class Parameter:
         suggest: Any = trial.suggest_int if isinstance(d.low, int) else trial.suggest_float
         return suggest(self.name, d.low, d.high, step=d.step, log=d.log)
 
+    def fitting(self, value: Any) -> Any:
+        """Return ``value`` as this parameter has it; None if it is none of its values."""
+        d: Any = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return next((choice for choice in d.choices if override_text(choice) == override_text(value)), None)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not d.low <= value <= d.high or (isinstance(d.low, int) and value != int(value)):
+            return None
+        return type(d.low)(value)
+
     def probes(self) -> list[Any]:
         """Return values that show whether the parameter is valid: every choice, or the two ends."""
         d: Any = self.distribution
@@ -121,6 +131,22 @@ class Space:
         fixed = dict(text.lstrip("+").split("=", 1) for text in self.fixed if "=" in text)
         ours = {p.plain_key: override_text(values[p.name]) for p in self.parameters if p.name in values}
         return parameter.when.holds({**self.defaults, **fixed, **ours})
+
+    def fixed_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a trial's values by the names of the parameters, from values by their keys.
+
+        Raises:
+            ConfigError: a key that is not searched, or a value that it cannot have.
+        """
+        found: dict[str, Any] = {}
+        for key, value in given.items():
+            same = [p for p in self.parameters if p.plain_key == str(key).lstrip("+")]
+            fitting = {p.name: fit for p in same if (fit := p.fitting(value)) is not None}
+            if not fitting:
+                takes = " or ".join(described(p.distribution) for p in same) or "only parameters that are searched"
+                raise ConfigError(f"hydra.sweeper.enqueue: {key}={value} is not valid; it takes {takes}")
+            found |= fitting
+        return found
 
     def grid(self) -> dict[str, list[Any]]:
         """List all values of each parameter.

@@ -6,21 +6,22 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import TrialState
+from hydra.utils import get_method
+from omegaconf import OmegaConf
 
 from mlp_study.config.composing import with_variant
 from mlp_study.config.schema import indifferent_settings
 from mlp_study.errors import ConfigError, Interrupted, StudyError
 from mlp_study.runtime.files import make_folder
 from mlp_study.runtime.signals import answer_of
-from mlp_study.search.batches import Jobs, Populations, Row, base_seed
-from mlp_study.search.objective import Objective, check_objectives, deviation
-from mlp_study.search.search_results import SearchResults
+from mlp_study.search.batches import Jobs, Populations, Row, base_seed, record_trial
+from mlp_study.search.objective import Objective, check_metric, check_objectives, deviation
+from mlp_study.search.search_results import SearchResults, state_of
 from mlp_study.search.shared_study import SharedStudy
 from mlp_study.search.space import read_space
 from mlp_study.search.storage import StudyStorage
@@ -86,15 +87,36 @@ class Search:
                 "the same command several times with one sweep_dir or storage"
             )
         self.populations = Populations(master, context, self.settings) if ours else None
-        jobs = Jobs(launcher, self.settings.objectives)
+        jobs = Jobs(launcher, self.settings.objectives, master)
         self.batches: Populations | Jobs = self.populations if here and self.populations else jobs
+        self.extend = own_function(self.settings.custom_search_space, master)
+        self.first = [self.space.fixed_values(values) for values in self._enqueued(master, context)]
         self.dry_run = False
         self._check(here)
+
+    def _enqueued(self, master: DictConfig, context: HydraContext) -> Iterator[Mapping[str, Any]]:
+        """Yield the trials to try first by the keys of their parameters; defaults as far as the space has them."""
+        if self.settings.enqueue and self.settings.sampler["name"] in ("grid", "brute_force"):
+            raise ConfigError("hydra.sweeper.enqueue has no use with a sampler that tries every cell")
+        for trial in self.settings.enqueue:
+            if not isinstance(trial, str):
+                yield trial
+                continue
+            config = context.config_loader.load_sweep_config(master, list(self.space.fixed))
+            values = {}
+            for parameter in self.space.parameters:
+                key = parameter.plain_key
+                value = self.space.defaults.get(key, OmegaConf.select(config, key))
+                if parameter.fitting(value) is not None:
+                    values[key] = value
+            yield values
 
     def _check(self, here: bool) -> None:
         """Check every parameter and choice by a config that has it, before anything is opened or trained."""
         if self.settings.prunes and not here:
             raise ConfigError("hydra.sweeper.pruner needs hydra/launcher=population and this project's training")
+        if self.settings.constraints and self.populations is None:
+            raise ConfigError("hydra.sweeper.constraints are about recorded metrics: they take this project's training")
         repeated = self.settings.repeats > 1
         if repeated and any(p.key == "seed" for p in self.space.parameters):
             raise ConfigError("hydra.sweeper.repeats chooses the seeds; seed cannot be searched with it")
@@ -104,6 +126,8 @@ class Search:
         for sample in self.space.samples():
             config = self.populations.config(sample)
             check_objectives(self.settings.objectives, config, self.settings.prunes)
+            for constraint in self.settings.constraints:
+                check_metric("hydra.sweeper.constraints", constraint.metric, config)
             self.dry_run = config.dry_run
             self.seed = config.seed  # also where a file has set it
             if config.shard is not None:
@@ -123,7 +147,9 @@ class Search:
             return None
         with quiet_optuna(), self.batches.opened(next(self.space.samples())):
             make_folder(self.folder)
-            study = SharedStudy(self.storage, self.settings, self.space, sorted(indifferent_settings()))
+            study = SharedStudy(
+                self.storage, self.settings, self.space, sorted(indifferent_settings()), self.first, self.extend
+            )
             with contextlib.closing(study):
                 self._loop(study)
                 results = partial(SearchResults, study, self.folder, self.populations, self.page)
@@ -141,8 +167,11 @@ class Search:
         print(f"  {len(self.space.parameters)} parameters{size}, {settings.n_jobs} trials at a time", flush=True)
 
     def _loop(self, study: SharedStudy) -> None:
-        told = False
+        told, began, timeout = False, time.monotonic(), self.settings.timeout
         while True:
+            if timeout is not None and time.monotonic() - began >= timeout:
+                print(f"  hydra.sweeper.timeout={timeout} has passed; the same command with sweep_dir goes on")
+                return
             batch = study.ask()
             if batch:
                 self._batch(study, batch)
@@ -194,12 +223,15 @@ class Search:
         if causes:
             attributes["cause"] = causes[0]
             log.warning("trial %d failed: %s", trial.number, causes[0])
-        study.tell(trial, attributes, state, values)
+        violations = {constraint.text: constraint.violation(rows) for constraint in self.settings.constraints}
+        by_metric = dict(zip((o.metric for o in objectives), values or (), strict=False))
+        record_trial(rows, self.settings.study_name, trial.number, by_metric)
+        study.tell(trial, attributes, state, values, violations)
         return state
 
     def _progress(self, study: SharedStudy, batch: Sequence[OwnTrial]) -> None:
         trials, first = study.trials(), self.settings.objectives[0]
-        values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
+        values = [trial.values[0] for trial in trials if state_of(trial) == "complete"]
         best = f"{(max if first.maximize else min)(values):.4f}" if values else "none yet"
         numbers = f"{batch[0].number}" if len(batch) == 1 else f"{batch[0].number}-{batch[-1].number}"
         done = sum(trial.state.is_finished() for trial in trials)
@@ -218,6 +250,20 @@ def judged(
     if numbers != found:
         return "FAIL", None, []
     return "COMPLETE", [o.combine(values) for o, values in zip(objectives, numbers, strict=True)], numbers
+
+
+def own_function(name: str | None, master: DictConfig) -> Callable[[optuna.Trial], object] | None:
+    """Return the user's function that adds parameters to a trial; it gets the sweep's config, as in the stock plugin.
+
+    Raises:
+        ConfigError: there is no such function.
+    """
+    if name is None:
+        return None
+    try:
+        return partial(get_method(name), master)
+    except Exception as error:
+        raise ConfigError(f"hydra.sweeper.custom_search_space={name} cannot be found: {error}") from error
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import OmegaConf, open_dict, read_write
 
 from mlp_study.errors import ConfigError, masked
-from mlp_study.search.objective import Objective, read_objectives
+from mlp_study.search.objective import Constraint, Objective, read_constraint, read_objectives
 from mlp_study.search.samplers import Settings, pruner_settings, sampler_settings
 
+DEFAULTS = "defaults"  # in ``enqueue``: the trial that has the config's own values
 STUDY = "mlp_study"
 CODE_ALLOWED = "MLP_STUDY_CUSTOM_SEARCH_SPACE"  # an environment variable: no config sets one for its own command
 
@@ -33,6 +34,9 @@ class SearchSettings:
     n_jobs: int
     repeats: int
     max_failure_rate: float | None
+    enqueue: tuple[Mapping[str, Any] | str, ...] = ()
+    timeout: float | None = None
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def prunes(self) -> bool:
@@ -58,6 +62,9 @@ def read_settings(node: Mapping[str, Any]) -> SearchSettings:
     rate = node["max_failure_rate"]
     if rate is not None and not (isinstance(rate, int | float) and 0 <= rate <= 1):
         raise ConfigError(f"hydra.sweeper.max_failure_rate={rate} is not valid; it takes a part in [0, 1]")
+    timeout = node["timeout"]
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigError(f"hydra.sweeper.timeout={timeout} is not valid; it takes seconds above 0")
     code = node["custom_search_space"]
     if code is not None and os.environ.get(CODE_ALLOWED) != code:
         raise ConfigError(
@@ -79,12 +86,28 @@ def read_settings(node: Mapping[str, Any]) -> SearchSettings:
         n_jobs=node["n_jobs"],
         repeats=node["repeats"],
         max_failure_rate=rate,
+        enqueue=_enqueued(node["enqueue"], node["n_trials"]),
+        timeout=timeout,
+        constraints=tuple(map(read_constraint, node["constraints"] or ())),
     )
     if settings.by_repeat and settings.repeats < 2:
         raise ConfigError(
             "hydra.sweeper.pruner=wilcoxon compares trials over repeats; hydra.sweeper.repeats takes 2 or more"
         )
     return settings
+
+
+def _enqueued(trials: Any, most: int) -> tuple[Mapping[str, Any] | str, ...]:
+    found = tuple(trials or ())
+    for trial in found:
+        if trial != DEFAULTS and not isinstance(trial, Mapping):
+            raise ConfigError(
+                f"hydra.sweeper.enqueue={trial} is not valid; each trial is {DEFAULTS}, or a mapping such as "
+                "{optimizer.lr: 0.1}"
+            )
+    if len(found) > most:
+        raise ConfigError(f"hydra.sweeper.enqueue has {len(found)} trials, more than hydra.sweeper.n_trials={most}")
+    return found
 
 
 def of_any_task(node: Mapping[str, Any]) -> dict[str, Any]:

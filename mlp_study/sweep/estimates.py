@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from mlp_study.runtime.devices import on_gpu
 from mlp_study.sweep import memory
-from mlp_study.training.devices import on_gpu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def seconds(config: RunConfig, work: float, runs: int, workers: int = 1, apart: 
         workers: populations that train at a time.
         apart: whether each of the workers has a machine or a GPU of its own; else they divide this one.
     """
-    trained = work * slowness(on_gpu(config)) / (workers if apart else 1)
+    trained = work * slowness(on_gpu(config.trainer.accelerator)) / (workers if apart else 1)
     tracked = 0.0 if config.wandb.mode == "disabled" else TRACKING_SECONDS * runs
     started = WORKER_SECONDS if workers > 1 else 0.0
     return started + max(trained + RECORD_SECONDS * runs / workers, tracked / workers) + REPORT_SECONDS

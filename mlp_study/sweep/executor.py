@@ -18,9 +18,9 @@ from mlp_study.figures.run import RunFigures
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import MODEL, RESULT, model_bytes, read_json
 from mlp_study.records.run_summary import summary_lines
+from mlp_study.runtime import signals
 from mlp_study.runtime.files import WriteError, write_file
 from mlp_study.sweep.hydra_files import HydraFiles, typed
-from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import Store
 from mlp_study.training.population import train_or_resume
@@ -108,7 +108,6 @@ class Executor:
     ) -> None:
         self.store, self.policy, self.say = store, policy or SavePolicy(), say
         self.callbacks, self.retry_failed = list(callbacks), retry_failed
-        self.stop = Interruption()
 
     def run(self, populations: Sequence[Population], after: After = lambda *_: None) -> None:
         """Train all that is not finished; what other processes train is waited for, and taken over if they die.
@@ -117,10 +116,10 @@ class Executor:
             Interrupted: SIGINT or SIGTERM; what is finished is on disk.
             WriteError: the disk is full or read-only.
         """
-        with self.stop:
+        with signals.deferred():
             for waiting in self._rounds(populations):
                 for population in waiting:
-                    self.stop.raise_if_asked()
+                    signals.raise_if_asked()
                     after(population, self.population(population.cells))
                 self.retry_failed = False  # once is enough
 
@@ -150,7 +149,7 @@ class Executor:
         except (Interrupted, WriteError):
             raise
         except Exception as error:
-            self.stop.raise_if_asked()
+            signals.raise_if_asked()
             left = [cell for cell in cells if not self.store.finished(cell.run_id)] or list(cells)
             if len(cells) == 1:
                 self.record_failure(cells[0], error)
@@ -166,7 +165,7 @@ class Executor:
         configs, recorder = [self.policy.settled(cell.config) for cell in cells], self._recorder(cells)
         checkpoint = self.store.checkpoint(Population(tuple(cells)))
         with recorder:
-            results = train_or_resume(configs, recorder, checkpoint, callbacks=[*self.callbacks, self.stop])
+            results = train_or_resume(configs, recorder, checkpoint, callbacks=self.callbacks)
         self.policy.keep_best(results, recorder.folders)
 
     def _recorder(self, cells: Sequence[Cell]) -> Recorder:

@@ -8,7 +8,7 @@ out of the ordinary (interpolations, added or deleted keys, packages, dicts) is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,20 @@ Plain = dict[str, Any]
 KEPT = 1000  # compositions in memory
 
 
+class Kept(dict[Any, Any]):
+    """Values that are made when they are first asked for; at most ``KEPT`` are kept."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Any) -> Any:
+        if len(self) >= KEPT:
+            self.clear()
+        value = self[key] = self._make(key)
+        return value
+
+
 class Composer:
     """Composes jobs of one sweep.
 
@@ -36,10 +50,10 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         self._kinds: dict[str, tuple[str, str, Any]] = {}
-        self._groups: dict[str, bool] = {}
-        self._composed: dict[tuple[str, ...], tuple[Plain, bool]] = {}
-        self._nodes: dict[tuple[tuple[str, ...], str], Plain | None] = {}
-        self._bases: dict[tuple[tuple[str, ...], tuple[str, ...]], Plain | None] = {}
+        self._is_group = Kept(lambda key: bool(loader.get_group_options(key)))  # Hydra takes a tenth of a second to say
+        self._composed = Kept(self._plain)
+        self._nodes = Kept(self._node)
+        self._bases = Kept(self._base)
         self.compositions = 0
 
     def compose(self, job: Sequence[str]) -> Plain:
@@ -64,7 +78,7 @@ class Composer:
         if any(key.split(".")[0] in touched for key, _ in values):  # their order matters
             return self._plain(job)[0]
         try:
-            base = self._base(tuple(fixed), tuple(choices.values()))
+            base = self._bases[tuple(fixed), tuple(choices.values())]
         except ConfigError:  # of a part of the job, which the whole may mend, or explain with the choices that it names
             base = None
         if base is None or not all(_has(base, key) for key, _ in values):
@@ -113,43 +127,27 @@ class Composer:
         value = parsed.value()
         if "/" in key or key.split(".")[0] == "hydra" or isinstance(value, dict) or "${" in override:
             return other
-        return other if self._is_group(key) else ("value", key, value)
+        return other if self._is_group[key] else ("value", key, value)
 
-    def _is_group(self, key: str) -> bool:
-        if key not in self._groups:  # Hydra takes a tenth of a second to say
-            self._groups[key] = bool(self._loader.get_group_options(key))
-        return self._groups[key]
+    def _base(self, parts: tuple[tuple[str, ...], tuple[str, ...]]) -> Plain | None:
+        """The config of fixed overrides and group choices, from one composition for each choice; None if not sound."""
+        fixed, choices = parts
+        nodes = [self._nodes[fixed, choice] for choice in choices]
+        plain, interpolates = self._composed[fixed]
+        if interpolates or any(node is None for node in nodes):
+            return None
+        return {**plain, **{_key(choice): node for choice, node in zip(choices, nodes, strict=True)}}
 
-    def _base(self, fixed: tuple[str, ...], choices: tuple[str, ...]) -> Plain | None:
-        """The config of these group choices, put together from one composition for each; None if that is not sound."""
-        if (fixed, choices) not in self._bases:
-            if len(self._bases) >= KEPT:
-                self._bases.clear()
-            nodes = [self._node(fixed, choice) for choice in choices]
-            plain, interpolates = self._by_hydra(fixed)
-            sound = not interpolates and all(node is not None for node in nodes)
-            chosen = {_key(choice): node for choice, node in zip(choices, nodes, strict=True)}
-            self._bases[fixed, choices] = {**plain, **chosen} if sound else None
-        return self._bases[fixed, choices]
-
-    def _node(self, fixed: tuple[str, ...], choice: str) -> Plain | None:
-        """The group's node under this choice; None if the choice changes more than its own node."""
-        if (fixed, choice) not in self._nodes:
-            changed, interpolates = self._by_hydra((*fixed, choice))
-            group, plain = _key(choice), self._by_hydra(fixed)[0]
-            alone = {**changed, group: None} == {**plain, group: None} and not interpolates
-            self._nodes[fixed, choice] = changed[group] if alone else None
-        return self._nodes[fixed, choice]
-
-    def _by_hydra(self, overrides: tuple[str, ...]) -> tuple[Plain, bool]:
-        """Hydra's own composition of ``overrides``, and whether interpolations were resolved in it; kept."""
-        if overrides not in self._composed:
-            if len(self._composed) >= KEPT:
-                self._composed.clear()
-            self._composed[overrides] = self._plain(overrides)
-        return self._composed[overrides]
+    def _node(self, parts: tuple[tuple[str, ...], str]) -> Plain | None:
+        """The group's node under a choice; None if the choice changes more than its own node."""
+        fixed, choice = parts
+        changed, interpolates = self._composed[(*fixed, choice)]
+        group, plain = _key(choice), self._composed[fixed][0]
+        alone = {**changed, group: None} == {**plain, group: None} and not interpolates
+        return changed[group] if alone else None
 
     def _plain(self, overrides: Sequence[str]) -> tuple[Plain, bool]:
+        """Hydra's own composition, and whether interpolations were resolved in it."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 

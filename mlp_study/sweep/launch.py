@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError, Interrupted
 from mlp_study.records import wandb_run
+from mlp_study.runtime.devices import check_device
 from mlp_study.runtime.files import make_folder
 from mlp_study.sweep import printing, slurm
 from mlp_study.sweep.executor import After, Executor, SavePolicy
@@ -26,7 +27,6 @@ from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
 from mlp_study.sweep.tasks import page_at_end
-from mlp_study.training.devices import check_device
 from mlp_study.training.progress import progress_callbacks
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Launch:
         if settings.dry_run:
             return [MemberReturn(list(job), math.nan, self.composer) for job in jobs]
         if self.slurm is None:  # there the tasks' machines count
-            check_device(settings)
+            check_device(settings.trainer.accelerator)
         store.open(fixed, [cell.run_id for cell in cells])
         write_multirun(self.master, store.folder)
         table = SweepTable(store.folder)
@@ -84,6 +84,8 @@ class Launch:
             with contextlib.closing(store):
                 if trains:
                     trains = self.train(plan, store, table, settings)
+                if settings.retry_failed:
+                    table.rows.clear()  # some have changed
                 with store.exclusive():  # of several processes the last one to end writes the whole table
                     table.refresh()
                     table.write(parquet=True)
@@ -112,7 +114,7 @@ class Launch:
         )
 
     def train(self, plan: Plan, store: Store, table: SweepTable, settings: RunConfig) -> bool:
-        """Train all that is left; the table is written after each population, also when a signal ends the sweep.
+        """Train all that is left; the table is written also when a signal ends the sweep.
 
         Returns:
             Whether this process has written results; tasks of a cluster say themselves that they have.
@@ -124,7 +126,7 @@ class Launch:
         policy.best = max((row.get("val/accuracy", -math.inf) for row in table.rows.values()), default=-math.inf)
         retry = settings.retry_failed
         todo = [p for p in plan.populations if any(not store.finished(c.run_id, retry) for c in p.cells)]
-        after = self.after_each(todo, table, settings)
+        after = told_of_each(todo, settings)
         try:
             if self.slurm is not None:
                 return self.train_on_cluster(plan, store, policy, settings, after)
@@ -141,23 +143,6 @@ class Launch:
                 f"{signal}; {finished}, the same command with sweep_dir={store.folder} resumes"
             ) from signal
         return True
-
-    def after_each(self, todo: Sequence[Population], table: SweepTable, settings: RunConfig) -> After:
-        """What happens when a population is done: the table, and a line with the time left where there is a bar."""
-        began, shown, work = time.monotonic(), bool(progress_callbacks(settings)), sum(p.work for p in todo)
-        done: list[float] = []
-
-        def after(population: Population, trained: int) -> None:
-            for cell in population.cells if settings.retry_failed else ():
-                table.forget(cell.run_id)
-            if trained:
-                table.keep_up()
-            done.append(population.work)
-            if shown and work and len(done) < len(todo):
-                left = (time.monotonic() - began) * max(0.0, work / max(sum(done), 1e-9) - 1)
-                print(f"  population {len(done)}/{len(todo)} is done, about {printing.duration(left)} left", flush=True)
-
-        return after
 
     def train_on_cluster(self, plan: Plan, store: Store, policy: SavePolicy, settings: RunConfig, after: After) -> bool:
         """Train the plan as tasks of a SLURM array, as many as it has populations."""
@@ -229,6 +214,20 @@ def wandb_complete() -> Iterator[None]:
         yield
     finally:
         wandb_run.wait()
+
+
+def told_of_each(todo: Sequence[Population], settings: RunConfig) -> After:
+    """Print a line with the time left as each population ends, where there is a progress bar."""
+    began, shown, work = time.monotonic(), bool(progress_callbacks(settings)), sum(p.work for p in todo)
+    done: list[float] = []
+
+    def after(population: Population, _: int) -> None:
+        done.append(population.work)
+        if shown and 0 < sum(done) < work:
+            left = (time.monotonic() - began) * (work / sum(done) - 1)
+            print(f"  population {len(done)}/{len(todo)} is done, about {printing.duration(left)} left", flush=True)
+
+    return after
 
 
 def plain(value: Any) -> Any:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp_study.factors.optimizers import OPTIMIZERS
-from mlp_study.training.devices import on_gpu
+from mlp_study.runtime import host_memory
+from mlp_study.runtime.devices import on_gpu
 
 if TYPE_CHECKING:
     from mlp_study.config.schema import RunConfig
@@ -56,22 +54,9 @@ def free_bytes(config: RunConfig) -> int:
     """Memory that is free now where the run will train: the GPU's, or this machine's within its control group."""
     import torch
 
-    if on_gpu(config) and torch.cuda.is_available():
+    if on_gpu(config.trainer.accelerator) and torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    return free_host_bytes()
-
-
-def free_host_bytes() -> int:
-    """Free memory of this machine, or of the control group that limits this process."""
-    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            found = [int(line.split()[1]) * 1024]
-    group = Path("/sys/fs/cgroup")
-    limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
-    if limit and used and limit[0].strip().isdigit():
-        found.append(max(0, int(limit[0]) - int(used[0])))
-    return min(found)
+    return host_memory.free_bytes()
 
 
 def limit_bytes(config: RunConfig, workers: int = 1) -> int:
@@ -89,17 +74,10 @@ def largest(config: RunConfig, member: int, updated: int, limit: int) -> int:
         updated: bytes that each update of one of them reads and writes.
         limit: bytes that all may take.
     """
-    most = GPU_MEMBERS if on_gpu(config) else cpu_members(updated)
+    most = GPU_MEMBERS if on_gpu(config.trainer.accelerator) else cpu_members(updated)
     return max(1, min(config.max_members or most, limit // max(1, member)))
 
 
 def cpu_members(updated: int) -> int:
     """Members that a CPU trains fastest together, from the bytes that an update of one reads and writes."""
     return max(1, min(CPU_MEMBERS, CPU_BYTES // updated))
-
-
-def _lines(path: Path) -> Sequence[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return ()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ from mlp_study.sweep.estimates import work
 if TYPE_CHECKING:
     from mlp_study.data.images import ImageSet, Sizes
     from mlp_study.sweep.fast_compose import Composer
-
-SAMPLED = 2_000  # runs of a very large grid that are composed for its plan
 
 
 @dataclass(frozen=True)
@@ -264,54 +261,3 @@ def chunked(groups: Sequence[Group], crew: Crew) -> Iterator[Population]:
         chunks = min(chunks, count)
         for chunk in range(chunks):
             yield group.population(group.cells[chunk * count // chunks : (chunk + 1) * count // chunks])
-
-
-@dataclass(frozen=True)
-class Part:
-    """Populations of a plan that are alike.
-
-    Attributes:
-        config: of any of their runs.
-        runs: how many they have together.
-        populations: how many they are.
-        members: of the largest of them.
-        bytes: memory of the largest of them.
-        steps: updates of each run.
-        work: of all runs, in the unit of ``estimates.work``.
-    """
-
-    config: RunConfig
-    runs: int
-    populations: int
-    members: int
-    bytes: int
-    steps: int
-    work: float
-
-
-def sampled_parts(axes: Mapping[str, Sequence[str]], composer: Composer) -> list[Part]:
-    """The plan of a grid that is too large to be composed run by run, from some of its runs drawn at random.
-
-    Args:
-        axes: each key's overrides, ``key=value``.
-        composer: turns them into configs.
-
-    Raises:
-        ConfigError: a run that was drawn is not valid.
-        DataError: a data set cannot be read.
-    """
-    values = [list(dict.fromkeys(axis)) for axis in axes.values()]
-    runs, drawn = math.prod(map(len, values)), random.Random(0)
-    jobs = [[drawn.choice(axis) for axis in values] for _ in range(SAMPLED)]
-    for axis, some in enumerate(values):  # each value of a short axis at least once
-        for job, value in zip(jobs, some, strict=False):
-            job[axis] = value
-    _, cells = composed(jobs, composer)
-    parts, crew = [], Crew()
-    for group in groups_of(cells):
-        most, scale = group.most(crew), runs / len(cells)
-        count = max(1, round(len(group.cells) * scale))
-        size = max(map(group.bytes, group.cells)) * min(count, most)
-        work = sum(map(group.work, group.cells)) * scale
-        parts.append(Part(group.cells[0].config, count, -(-count // most), min(count, most), size, group.steps, work))
-    return parts

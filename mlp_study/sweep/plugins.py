@@ -10,7 +10,7 @@ from mlp_study.config.composing import with_variant
 from mlp_study.errors import ConfigError, StudyError, unknown
 from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand, read_axes
-from mlp_study.sweep.plan import composed, sampled_parts
+from mlp_study.sweep.plan import composed
 from mlp_study.sweep.store import sweep_folder, write_multirun
 from mlp_study.sweep.tasks import is_training
 
@@ -77,6 +77,7 @@ def _plans_a_large_grid(
         return False
     if not is_training(getattr(launcher, "task_function", None), master):
         return False
+    from mlp_study.sweep.plan_parts import sampled_parts
     from mlp_study.sweep.printing import print_sampled_plan
 
     print_sampled_plan(sampled_parts(axes, Composer(context.config_loader, master)), runs, sweep_folder(master))

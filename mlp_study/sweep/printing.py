@@ -11,11 +11,10 @@ from mlp_study.runtime.processes import threads_of
 from mlp_study.runtime.statistics import mean_deviation
 from mlp_study.sweep import estimates
 from mlp_study.sweep.memory import GB
-from mlp_study.sweep.plan import Part
+from mlp_study.sweep.plan_parts import Part, described, parts_of
 
 if TYPE_CHECKING:
-    from mlp_study.config.schema import RunConfig
-    from mlp_study.sweep.plan import Plan, Population
+    from mlp_study.sweep.plan import Plan
     from mlp_study.sweep.table import SweepTable
 
 SHOWN = 40  # lines of a table; of longer ones the best and the worst
@@ -61,37 +60,12 @@ def print_sampled_plan(parts: Sequence[Part], runs: int, folder: Path) -> None:
     )
 
 
-def parts_of(populations: Iterable[Population]) -> list[Part]:
-    """Populations that look alike in a plan, together."""
-    alike: dict[tuple[str, ...], list[Population]] = {}
-    for population in populations:
-        alike.setdefault(tuple(_described(population.cells[0].config, population.steps)), []).append(population)
-    return [
-        Part(
-            config=some[0].cells[0].config,
-            runs=sum(len(p.cells) for p in some),
-            populations=len(some),
-            members=max(len(p.cells) for p in some),
-            bytes=max(p.bytes for p in some),
-            steps=some[0].steps,
-            work=sum(p.work for p in some),
-        )
-        for some in alike.values()
-    ]
-
-
 def _part_lines(parts: Sequence[Part]) -> list[list[str]]:
     lines = [["populations", "members", "data", "layers", "batch", "epochs", "steps", "memory"]]
     for part in parts[:SHOWN]:
         size = f"{part.bytes / GB:.2f} GB"
-        lines.append([str(part.populations), str(part.members), *_described(part.config, part.steps), size])
+        lines.append([str(part.populations), str(part.members), *described(part.config, part.steps), size])
     return [*lines, [f"... {len(parts) - SHOWN} more"]] if len(parts) > SHOWN else lines
-
-
-def _described(config: RunConfig, steps: int) -> list[str]:
-    """Data set, layers, minibatch, epochs and steps of a population that this run is in."""
-    layers = "-".join(map(str, config.model.widths)) + ("" if config.model.norm == "none" else f" {config.model.norm}")
-    return [*map(str, (config.data.name, layers, config.data.batch_size, config.trainer.max_epochs, steps))]
 
 
 def print_summary(table: SweepTable, plan: Plan) -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import Preempted, StudyError
-from mlp_study.runtime.processes import cores, threads_of, visible_gpus
+from mlp_study.runtime import signals
+from mlp_study.runtime.processes import cores, start_resource_tracker, threads_of, visible_gpus
 from mlp_study.sweep import worker
 from mlp_study.sweep.executor import After, Executor, SavePolicy
-from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.plan import Population
 from mlp_study.sweep.store import Store
 
@@ -77,14 +77,13 @@ class ProcessesExecutor:
     ) -> None:
         self.folder, self.policy, self.workers, self.retry_failed = folder, policy, workers, retry_failed
         self.say = say
-        self.stop = Interruption()
         self._context = multiprocessing.get_context("spawn")
         self._asked: Any = self._context.RawValue("i", 0)  # the signal that workers are to answer
         self._deaths: collections.Counter[str] = collections.Counter()
 
     def run(self, populations: Sequence[Population], after: After = lambda *_: None) -> None:
         """Train all; ``after`` is called as each population ends. Raises what ``Executor.run`` raises."""
-        with self.stop, contextlib.closing(Store(self.folder)) as store:
+        with signals.deferred(), contextlib.closing(Store(self.folder)) as store:
             cells = [cell for p in populations for cell in p.cells]
             new = [
                 cell for cell in cells if not store.finished(cell.run_id)
@@ -96,12 +95,13 @@ class ProcessesExecutor:
 
     def _share_out(self, populations: Sequence[Population], after: After, store: Store) -> None:
         """Keep all workers busy until every population is done."""
+        start_resource_tracker()
         waiting = collections.deque(populations)
         pools = {number: self._pool(number) for number in range(min(self.workers, len(waiting)))}
         training: dict[Future[int], tuple[int, Population]] = {}
         try:
             while waiting or training:
-                self.stop.raise_if_asked()
+                signals.raise_if_asked()
                 for number in sorted(pools.keys() - {number for number, _ in training.values()})[: len(waiting)]:
                     population = waiting.popleft()
                     training[self._submitted(pools, number, population)] = number, population

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.plugin_settings import SlurmConfig
 from mlp_study.errors import ConfigError, Interrupted, StudyError, no_such_option
+from mlp_study.runtime import signals
 from mlp_study.sweep.executor import After, Executor, SavePolicy
-from mlp_study.sweep.interruption import Interruption
 from mlp_study.sweep.memory import GB, SHARE
 from mlp_study.sweep.plan import Cell, Population
 from mlp_study.sweep.store import INSIDE, Store
@@ -152,7 +152,6 @@ class SlurmExecutor:
         self.folder, self.policy, self.settings, self.command = folder.absolute(), policy, settings, command
         self.logs = self.folder / INSIDE / LOGS
         self.store = Store(self.folder)
-        self.stop = Interruption()
         self._deaths: collections.Counter[int] = collections.Counter()
 
     def run(self, shards: Sequence[Sequence[Cell]], todo: Sequence[int], after: After) -> int:
@@ -168,17 +167,17 @@ class SlurmExecutor:
             StudyError: SLURM refuses the tasks.
         """
         failed = 0
-        with self.stop, contextlib.closing(self.store):
+        with signals.deferred(), contextlib.closing(self.store):
             tasks: dict[str, int] = {}
             try:
                 tasks |= self._submit(todo, len(shards))
                 while tasks:
                     time.sleep(self.settings.poll_s)
-                    self.stop.raise_if_asked()
-                    queued, again = in_queue(tasks), []
+                    signals.raise_if_asked()
+                    queued, again, end = in_queue(tasks), [], time.monotonic() + RESULT_WAIT
                     for job in [job for job in tasks if job not in queued]:
                         shard = tasks.pop(job)
-                        if (cause := self._unfinished(shards[shard], job)) is None:
+                        if (cause := self._unfinished(shards[shard], job, end)) is None:
                             after(Population(tuple(shards[shard])), len(shards[shard]))
                         elif self._dies_again(shard, job, cause):
                             again.append(shard)
@@ -206,9 +205,8 @@ class SlurmExecutor:
         log.info("%d SLURM tasks submitted: %s", len(shards), array)
         return {f"{array}_{shard}": shard for shard in shards}
 
-    def _unfinished(self, cells: Sequence[Cell], job: str) -> str | None:
-        """Why the task has left runs behind; None if all are finished. A file server may show the last ones late."""
-        end = time.monotonic() + RESULT_WAIT
+    def _unfinished(self, cells: Sequence[Cell], job: str, end: float) -> str | None:
+        """Why the task has left runs behind; None if all are finished. Their files may show late, until ``end``."""
         while not all(self.store.finished(cell.run_id) for cell in cells):
             if time.monotonic() > end:
                 path = self.logs / f"{job}.out"

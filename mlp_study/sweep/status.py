@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from mlp_study.errors import ConfigError, DataError, spelt_out
 from mlp_study.records.run_folder import CURVES, RESULT, read_json, read_rows
+from mlp_study.runtime.reading import opened
 from mlp_study.sweep.locks import Held, held_in
 from mlp_study.sweep.printing import duration
 from mlp_study.sweep.store import INSIDE, LOCKS, MANIFEST, Store, asked_for
@@ -158,7 +160,7 @@ def _results(folder: Path) -> Iterator[tuple[str, float]]:
 def _table(folder: Path) -> dict[str, tuple[str, str]]:
     """Outcome, and no cause, of the runs in ``runs.csv`` that have not failed: faster read than all their records."""
     try:
-        with (folder / CSV).open(newline="") as file:
+        with io.TextIOWrapper(opened(folder / CSV), encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             ended = {row["run_id"]: row["outcome"] for row in rows if None not in row.values()}  # no row cut short
             return {name: (outcome, "") for name, outcome in ended.items() if outcome not in ("failed", "")}

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.records.run_folder import RESULT, read_json
 from mlp_study.records.runs_table import flattened
-from mlp_study.runtime.files import write_file
-from mlp_study.sweep.locks import LOCK, Locks
+from mlp_study.runtime.files import TEMPORARY, refuse_links, write_file
+from mlp_study.runtime.reading import opened, parsed, read_bytes, read_record
+from mlp_study.sweep.locks import Locks
 from mlp_study.sweep.plan import Cell, Population
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.locks = Locks(folder / INSIDE / LOCKS)
+        self._without_links = False
 
     def check(self, fixed: Mapping[str, Any] | None) -> dict[str, Any]:
         """The manifest that this sweep will have there; ``fixed`` are its settings that do not vary, None: unknown.
@@ -65,13 +67,14 @@ class Store:
             ConfigError: another process has made another sweep of it in the meantime.
             WriteError: the disk is full or read-only.
         """
+        self._check_links()
         with self.exclusive():
             text = json.dumps(self.check(fixed), indent=1) + "\n"
             path, runs = self.folder / MANIFEST, self.folder / INSIDE / RUNS
             known = dict.fromkeys(asked_for(self.folder))
             if set(run_ids) - set(known):
                 write_file(runs, "".join(f"{run_id}\n" for run_id in {**known, **dict.fromkeys(run_ids)}))
-            if not path.exists() or path.read_text() != text:
+            if not path.exists() or read_bytes(path) != text.encode():
                 write_file(path, text)
 
     def interrupted(self) -> Iterator[tuple[str, ...]]:
@@ -89,14 +92,26 @@ class Store:
         Raises:
             WriteError: the folder cannot be written.
         """
+        self._check_links()
         for path in self._checkpoints():
             if all_done or all(self.finished(run_id) for run_id in members_of(path)):
                 path.unlink(missing_ok=True)
         with self.exclusive():
             if self.locks.tidy():
-                for path in (self.folder / INSIDE).rglob(".*"):
-                    if path.suffix != LOCK:
-                        path.unlink(missing_ok=True)
+                for path in (self.folder / INSIDE).rglob(f".*{TEMPORARY}"):
+                    path.unlink(missing_ok=True)
+
+    def _check_links(self) -> None:
+        """Refuse a folder in which a link leads elsewhere, once: it may have been made by a stranger.
+
+        Raises:
+            ConfigError: it names the link.
+        """
+        if not self._without_links:
+            inside = self.folder / INSIDE
+            for folder in (self.folder, inside, *(path for path in inside.glob("*") if path.is_dir())):
+                refuse_links(folder)
+        self._without_links = True
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / INSIDE / "checkpoints").glob("*.safetensors"))
@@ -131,9 +146,12 @@ class Store:
         def left() -> list[str]:
             return [cell.run_id for cell in cells if not self.finished(cell.run_id, retry_failed)]
 
+        self._check_links()
         mine = self.locks.take(left())
         try:
             mine_now = set(mine) & set(left())  # another process may have finished some before they were locked
+            for run_id in mine_now:
+                refuse_links(self.place(run_id))
             yield [cell for cell in cells if cell.run_id in mine_now]
         finally:
             self.locks.give_back(mine)
@@ -177,7 +195,7 @@ def write_multirun(master: DictConfig, folder: Path) -> None:
 def asked_for(folder: Path) -> list[str]:
     """The ids of all runs that commands on this folder have asked for; none if it was not written down."""
     try:
-        return (folder / INSIDE / RUNS).read_text().split()
+        return read_bytes(folder / INSIDE / RUNS).decode().split()
     except (OSError, ValueError):
         return []
 
@@ -185,10 +203,10 @@ def asked_for(folder: Path) -> list[str]:
 def members_of(checkpoint: Path) -> tuple[str, ...]:
     """The run ids in a checkpoint's header, read without torch; none if it is damaged or gone."""
     try:
-        with checkpoint.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), HEADER_BYTES)))
-        return tuple(map(str, json.loads(header["__metadata__"]["story"])["run_ids"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        with opened(checkpoint) as file:
+            header = parsed(file.read(min(int.from_bytes(file.read(8), "little"), HEADER_BYTES)))
+        return tuple(map(str, parsed(header["__metadata__"]["story"].encode())["run_ids"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
 
 
@@ -199,9 +217,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ConfigError: it is damaged, something else, or of a newer version.
     """
     try:
-        manifest = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); remove it if the folder is to be used again") from error
+        manifest = read_record(path)
+    except DataError as error:
+        raise ConfigError(f"{error}; remove it if the folder is to be used again") from error
     if not isinstance(manifest, dict) or manifest.get("kind") != "mlp_study sweep" or "format" not in manifest:
         raise ConfigError(f"{path} belongs to something else; choose another sweep_dir")
     manifest = {"fixed": {}, **manifest}

@@ -1,18 +1,17 @@
-"""The sweep's table, one row a finished run, kept up to date by reading only what is new."""
+"""The sweep's table, one row a finished run; only results that are new are read."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
 from mlp_study.records.run_folder import RESULT
 from mlp_study.records.runs_table import framed, read_run
-from mlp_study.runtime.files import write_file
+from mlp_study.runtime.files import table_cell, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CSV, PARQUET = "runs.csv", "runs.parquet"
-WRITING_SHARE = 20  # between populations the table is written when this many times its own cost has passed
 
 
 class SweepTable:
@@ -29,7 +27,6 @@ class SweepTable:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: dict[str, dict[str, Any]] = {}
-        self._cost = self._written = 0.0
 
     def refresh(self) -> None:
         """Read the results that are new; a damaged one is reported and left out."""
@@ -45,24 +42,6 @@ class SweepTable:
                 except DataError as error:
                     log.warning("%s", error)
 
-    def keep_up(self) -> None:
-        """Refresh and write ``runs.csv`` unless that would take more than a twentieth of the time.
-
-        Raises:
-            WriteError: the disk is full or read-only.
-        """
-        began = time.monotonic()
-        if began - self._written < WRITING_SHARE * self._cost:
-            return
-        self.refresh()
-        self.write()
-        self._written = time.monotonic()
-        self._cost = self._written - began
-
-    def forget(self, run_id: str) -> None:
-        """Its result will change."""
-        self.rows.pop(run_id, None)
-
     def frame(self) -> pd.DataFrame:
         """The table as pandas has it: equal to ``load_results(folder)``."""
         return framed([self.rows[name] for name in sorted(self.rows)])
@@ -74,7 +53,7 @@ class SweepTable:
             WriteError: the disk is full or read-only; the former files are then still there.
         """
         table = self.frame()
-        write_file(self.folder / CSV, table.to_csv(index=False))
+        write_file(self.folder / CSV, table.rename(columns=table_cell).map(table_cell).to_csv(index=False))
         if parquet:
             content = io.BytesIO()
             table.to_parquet(content, index=False)

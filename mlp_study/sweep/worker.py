@@ -1,14 +1,17 @@
-"""What a worker process of a sweep does. Only the standard library is imported here: the environment comes first."""
+"""What a worker process of a sweep does. Nothing that imports torch is imported here: the environment comes first."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mlp_study.runtime.signals import SIGNALS
 
 if TYPE_CHECKING:
     from mlp_study.sweep.executor import Executor, SavePolicy
@@ -22,11 +25,13 @@ class Own:
         asked: shared with the parent: the number of the signal that all workers are to answer; 0 for none.
         training: held while it trains.
         executor: trains, from the first population on.
+        deferral: lets training answer signals.
     """
 
     asked: Any = None
     training = threading.Lock()
     executor: Executor | None = None
+    deferral: Any = None
 
 
 def begin(environment: Mapping[str, str], asked: Any) -> None:
@@ -36,6 +41,8 @@ def begin(environment: Mapping[str, str], asked: Any) -> None:
         environment: what it gets besides its parent's.
         asked: see ``Own``.
     """
+    for number in SIGNALS:  # until training listens: the parent passes on what concerns all
+        signal.signal(number, signal.SIG_IGN)
     os.environ.update(environment)
     Own.asked = asked
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -57,15 +64,16 @@ def train(population: Population, folder: Path, policy: SavePolicy, retry_failed
     from mlp_study.runtime.startup import import_lightning
 
     import_lightning()
+    from mlp_study.runtime import signals
     from mlp_study.sweep.executor import Executor
-    from mlp_study.sweep.interruption import Interruption
     from mlp_study.sweep.store import Store
 
     with Own.training:
         if Own.executor is None:
             Own.executor = Executor(Store(folder), policy, retry_failed=retry_failed)
-            Own.executor.stop = Interruption(Own.asked).__enter__()  # for as long as the process lives
-        Own.executor.stop.raise_if_asked()
+            Own.deferral = signals.deferred(Own.asked)
+            Own.deferral.__enter__()  # for as long as the process lives
+        signals.raise_if_asked()
         return Own.executor.population(population.cells)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
+from mlp_study.runtime.files import TEMPORARY
+from mlp_study.runtime.reading import parsed
 from mlp_study.training.members import EndedMember, Tally
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def write_checkpoint(path: Path, module: PopulationModule) -> None:
         "curves": module.curves,
         "diagnostics": module.diagnostics,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary.unlink(missing_ok=True)  # it may be a stranger's link
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     progress["crc32"] = _checksum(whole)
     try:
@@ -74,7 +77,7 @@ def read_checkpoint(path: Path, module: PopulationModule) -> None:
     progress, tensors = _read(path, module.configs)
     try:
         _restore(module, progress, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of another shape
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"the checkpoint {path} does not fit these runs ({error}); delete it to start again") from error
 
 
@@ -99,6 +102,9 @@ def _restore(module: PopulationModule, progress: dict[str, Any], tensors: dict[s
     module.epochs_done, module.train_seconds = progress["epochs_done"], progress["train_seconds"]
     module.seconds_before = progress.get("seconds", module.train_seconds)
     module.curves, module.diagnostics = progress["curves"], progress["diagnostics"]
+    rows = [row for member in progress["curves"] for row in member] + [*progress["diagnostics"]]
+    if not all(isinstance(row, dict) for row in rows) or not isinstance(module.seconds_before, float):
+        raise ValueError("its curves are no numbers by name")
     module.data.skip(module.epochs_done + 1, module.updates.step_count - module.epochs_done * module.feed.sizes.steps)
 
 
@@ -118,7 +124,7 @@ def _read(path: Path, configs: Sequence[RunConfig]) -> tuple[dict[str, Any], dic
 
     try:
         with safe_open(path, framework="pt") as file:
-            progress = json.loads((file.metadata() or {}).get("story", "{}"))
+            progress = parsed((file.metadata() or {}).get("story", "{}").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"the checkpoint {path} cannot be read ({error}); delete it to start again") from error

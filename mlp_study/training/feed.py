@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,7 +72,7 @@ class Feed:
     Attributes:
         sizes: of the training, the same for every member.
         keys: the G distinct streams.
-        stream_of: each member's stream, its number in ``keys``.
+        orders: the R distinct orders, each a seed and the seed of its split.
         shares: whether the members of each stream stand next to each other, so that they share its images; else every
             member is dealt a copy of its own.
         per_stream: how many members each of the model's inputs feeds: a stream's, or one.
@@ -83,24 +82,24 @@ class Feed:
         self.images, self.data, self._precision = images, configs[0].data, configs[0].trainer.precision
         self.sizes = self.data.sizes(images)
         members = [stream_key(c) for c in configs]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(members))}
-        self.keys, self.members = list(numbers), len(configs)
-        self.stream_of = [numbers[key] for key in members]
-        self.shares = self.stream_of == sorted(self.stream_of)
-        counts = Counter(self.stream_of)
-        self.per_stream = [counts[g] for g in range(len(self.keys))] if self.shares else [1] * len(configs)
-        self.orders = list(dict.fromkeys((key.seed, key.split_seed) for key in self.keys))
-        self.order_of_stream = [self.orders.index((key.seed, key.split_seed)) for key in self.keys]
-        self.pixels = {
-            "train": torch.as_tensor(images.train_images_NI),
-            "test": torch.as_tensor(images.test_images_NI),
-        }
-        self.labels = {"train": torch.as_tensor(images.train_labels_N), "test": torch.as_tensor(images.test_labels_N)}
+        counts = Counter(members)
+        self.keys, self.members = list(counts), len(configs)
+        number = {key: g for g, key in enumerate(self.keys)}
+        self._stream_of_member = torch.tensor([number[key] for key in members])
+        self.shares = bool((self._stream_of_member.diff() >= 0).all())
+        self.per_stream = list(counts.values()) if self.shares else [1] * len(configs)
+        streams: dict[tuple[int, int], list[int]] = {}
+        for g, key in enumerate(self.keys):
+            streams.setdefault((key.seed, key.split_seed), []).append(g)
+        self.orders, self._streams_of_order = list(streams), list(streams.values())
+        self._order_of_stream = torch.empty(len(self.keys), dtype=torch.int64)
+        for r, some in enumerate(self._streams_of_order):
+            self._order_of_stream[some] = r
+        self._order_of_member = self._order_of_stream[self._stream_of_member]
+        self.pixels = {"train": images.train_images_NI, "test": images.test_images_NI}
+        self.labels = {"train": images.train_labels_N, "test": images.test_labels_N}
         self._splits = {s: self._split(s) for s in dict.fromkeys(order[1] for order in self.orders)}
         self.transforms = self._fit({} if fitted is None else fitted)
-        self._stream_of_member = torch.tensor(self.stream_of)
-        self._order_of_stream = torch.tensor(self.order_of_stream)
-        self._order_of_member = self._order_of_stream[self._stream_of_member]
         self._at_once: AffineTransform | None = None
 
     def train_index(self, key: StreamKey) -> Tensor:
@@ -108,9 +107,7 @@ class Feed:
         return self._splits[key.split_seed][0]
 
     def _split(self, seed: int) -> tuple[Tensor, Tensor]:
-        labels_N = self.labels["train"]
-        train, val = split(labels_N, self.data.validation, seed)
-        train, val = torch.as_tensor(train), torch.as_tensor(val)
+        train, val = split(self.labels["train"], self.data.validation, seed)
         if self.data.limit is not None:
             if self.data.limit > len(train):
                 raise ConfigError(f"data.limit={self.data.limit} exceeds the {len(train)} images of the training split")
@@ -205,11 +202,10 @@ class Feed:
             self._at_once.write(raw_RNI.index_select(0, self._order_of_stream), out.view(len(out), *raw_RNI.shape[1:]))
             return out
         raw_NI = torch.empty((index_RSB[0].numel(), pixels_NI.shape[1]), dtype=pixels_NI.dtype, device=pixels_NI.device)
-        order_of = self.order_of_stream.__getitem__
-        for order, streams in groupby(sorted(range(len(self.keys)), key=order_of), order_of):
-            torch.index_select(pixels_NI, 0, index_RSB[order].flatten(), out=raw_NI)
-            for i in streams:
-                self.transforms[i].write(raw_NI, out[i].view(raw_NI.shape))
+        for index_SB, streams in zip(index_RSB, self._streams_of_order, strict=True):
+            torch.index_select(pixels_NI, 0, index_SB.flatten(), out=raw_NI)
+            for g in streams:
+                self.transforms[g].write(raw_NI, out[g].view(raw_NI.shape))
         return out
 
     def targets(self, block: Block) -> Tensor:

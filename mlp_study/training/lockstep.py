@@ -9,8 +9,8 @@ from typing import Any
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import ImageSet
 from mlp_study.errors import ConfigError
+from mlp_study.runtime.devices import STEP_BYTES, on_gpu
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.devices import STEP_BYTES, on_gpu
 from mlp_study.training.feed import stream_key
 
 
@@ -33,7 +33,7 @@ def lockstep_data(configs: Sequence[RunConfig], images: ImageSet) -> PopulationD
     """
     if len({shape_key(c) for c in configs}) != 1:
         raise ConfigError("the members of one population must share data set, widths, batch size, epochs and precision")
-    order = lockstep_order(configs, on_gpu(configs[0]) and rules_first_fits(configs, images))
+    order = lockstep_order(configs, on_gpu(configs[0].trainer.accelerator) and rules_first_fits(configs, images))
     return PopulationData(configs, images, order=order)
 
 

@@ -16,8 +16,8 @@ import torch
 from mlp_study.config.schema import RunConfig
 from mlp_study.factors.losses import LOSSES
 from mlp_study.probes.verdict import FARTHEST, Glimpse
+from mlp_study.runtime.devices import enough_memory
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.devices import enough_memory
 from mlp_study.training.feed import Block
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.probing import measured, row_of
@@ -74,7 +74,7 @@ def look_ahead(
     Raises:
         ConfigError: the networks find no memory.
     """
-    with enough_memory(configs[0]):
+    with enough_memory(configs[0].model.widths, configs[0].data.batch_size):
         module = PopulationModule(PopulationData(configs, images))
         return watch(module, steps, initial=initial, seen=seen, whole=whole)
 

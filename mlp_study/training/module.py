@@ -21,9 +21,9 @@ from mlp_study.errors import ConfigError
 from mlp_study.factors.lazy_gradient import Gradient, cleared, summed
 from mlp_study.model.backprop import Backprop
 from mlp_study.model.population import PopulationMLP
+from mlp_study.runtime.devices import enough_memory, step_bytes
 from mlp_study.runtime.randomness import derived_seed, from_image
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.devices import enough_memory, step_bytes
 from mlp_study.training.feed import Block, Feed
 from mlp_study.training.members import EndedMember, Tally
 from mlp_study.training.results import Metrics
@@ -58,7 +58,7 @@ class PopulationModule(LightningModule):
         self.data, self.configs = data, data.configs
         configs, images = data.configs, data.images
         self._check_minibatches()
-        with enough_memory(configs[0]):
+        with enough_memory(configs[0].model.widths, configs[0].data.batch_size):
             inputs, classes = images.train_images_NI.shape[1], len(images.classes)
             self.mlp = PopulationMLP(configs, inputs, classes, self.feed.per_stream)
             if configs[0].trainer.precision == "64":
@@ -67,7 +67,7 @@ class PopulationModule(LightningModule):
         self.live = list(range(len(configs)))
         self.ended: dict[int, EndedMember] = {}
         self.curves: list[list[Metrics]] = [[] for _ in configs]
-        self.epochs_done, self.train_seconds, self.stop_signal = 0, 0.0, ""
+        self.epochs_done, self.train_seconds = 0, 0.0
         self.seconds_before, self._made = 0.0, time.perf_counter()
         self.block_losses_SK: Tensor | None = None
         self.diagnostics: list[dict[str, Metrics]] = [{} for _ in configs]

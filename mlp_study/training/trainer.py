@@ -9,16 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mlp_study.config.schema import RunConfig
-from mlp_study.runtime.allocator import freed_memory_kept
+from mlp_study.runtime.devices import arithmetic, check_device, enough_memory
+from mlp_study.runtime.signals import deferred
 from mlp_study.training.callbacks import member_callbacks
 from mlp_study.training.checkpoint import read_checkpoint
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.devices import check_device, enough_memory
 from mlp_study.training.evaluation import results_of
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.results import Listener, MemberResult
@@ -55,7 +54,7 @@ class PopulationTrainer(Trainer):
         checkpoint: Path | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        check_device(config)
+        check_device(config.trainer.accelerator)
         self.checkpoint = checkpoint if config.trainer.checkpoint else None
         self.results: list[MemberResult] = []
         with _quiet_lightning():
@@ -95,36 +94,21 @@ class PopulationTrainer(Trainer):
             read_checkpoint(ckpt_path, model)
             progress: Any = self.fit_loop.epoch_progress.current
             progress.processed = model.epochs_done  # so that validations fall on the same epochs
-        stopping = Stopping(model, self.checkpoint)
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        callbacks.append(stopping)
-        with enough_memory(model.configs[0]), arithmetic(model), _quiet_lightning(), stopping:
+        callbacks.append(Stopping(model, self.checkpoint))
+        config = model.configs[0]
+        memory = enough_memory(config.model.widths, config.data.batch_size)
+        with memory, arithmetic(threads_for(model)), _quiet_lightning(), deferred():
             super().fit(model, datamodule=datamodule)
             model.to(model.trained_on)  # the Trainer leaves it on the CPU
             self.results = results_of(model)
 
 
-def step_flop(module: PopulationModule) -> float:
-    """Floating-point operations in the matrix products of one step: forward, and backward twice as many."""
+def threads_for(module: PopulationModule) -> int | None:
+    """How many threads train: those of ``trainer.threads``, one for small steps, else as many as PyTorch takes."""
     weights: int = sum(weight_KOI.numel() for weight_KOI in module.mlp.weights)
-    return 6.0 * module.feed.sizes.batch * weights
-
-
-@contextlib.contextmanager
-def arithmetic(module: PopulationModule) -> Iterator[None]:
-    """Set the CPU's threads, its memory, and flush denormal numbers: they slow saturated networks, change no accuracy.
-
-    Only while training: the caller's own process may count on its own choices.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(module.configs[0].trainer.threads or (1 if step_flop(module) < FEW_FLOP else before))
-    torch.set_flush_denormal(True)
-    try:
-        with freed_memory_kept():
-            yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(before)
+    flop = 6.0 * module.feed.sizes.batch * weights  # of a step's matrix products: backward twice as many as forward
+    return module.configs[0].trainer.threads or (1 if flop < FEW_FLOP else None)
 
 
 @contextlib.contextmanager

@@ -126,11 +126,9 @@ class Updates:
     @torch.no_grad()
     def reset(self, k: int) -> None:
         """Zero member k's state, so that nothing of a diverged member goes on."""
-        for s, state in zip(self.groups, self.state, strict=True):
-            if s.start <= k < s.stop:
-                for buffers in state:
-                    for tensor in buffers.values():
-                        tensor[k - s.start] = 0
+        for buffers in self._of(k):
+            for tensor in buffers.values():
+                tensor.zero_()
 
     @torch.no_grad()
     def take(self, other: Updates, keep: Sequence[int]) -> None:
@@ -143,6 +141,7 @@ class Updates:
                     tensor.copy_(theirs[j][name])
 
     def _of(self, k: int) -> list[dict[str, Tensor]]:
+        """Return views of member k's state, one a parameter."""
         for s, state in zip(self.groups, self.state, strict=True):
             if s.start <= k < s.stop:
                 return [{name: tensor[k - s.start] for name, tensor in buffers.items()} for buffers in state]

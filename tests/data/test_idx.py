@@ -72,7 +72,7 @@ def test_a_damaged_file_is_named(content, said):
 
 
 def damaged(kind: str) -> bytes:
-    packed = bytearray(gzip.compress(b"pixels" * 1000))
+    packed = bytearray(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 6000) + b"pixels" * 1000))
     if kind == "truncated":
         return bytes(packed[:-9])
     if kind == "flipped":

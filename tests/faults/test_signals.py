@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlp_study.runtime.signals import SIGNALS
+from mlp_study.sweep.locks import held_in
 from tests.faults.commands import GRID, RUNS, Server, completes, metrics, nothing_lost, said_clearly
 from tests.sweep.sweeps import ROOT, results
 
@@ -58,7 +59,7 @@ def test_a_polite_signal(server: Server, tmp_path: Path, chance: random.Random, 
         assert command.errors[0].startswith(f"error: stopped by {name}")
     if "in epoch" in command.err:
         assert f"{len(results(folder))} of {RUNS} runs are finished" in command.err
-    assert not list((folder / ".sweep" / "locks").glob("*.json"))
+    assert not list((folder / ".sweep" / "locks").glob("*.lock"))
     completes(server, folder, *GRID)
     assert metrics(folder) == undisturbed
 
@@ -162,7 +163,7 @@ place.{call} = asked
 
 @pytest.mark.parametrize(
     ("module", "call", "then", "finished"),
-    [("launch", "grouped", "raise", 0), ("launch", "grouped", "pass", 0), ("summary", "print_summary", "raise", RUNS)],
+    [("launch", "grouped", "raise", 0), ("launch", "grouped", "pass", 0), ("printing", "print_summary", "raise", RUNS)],
     ids=["while it plans", "swallowed by a library", "when all is trained"],
 )
 def test_a_signal_while_nothing_trains(
@@ -196,14 +197,12 @@ def test_sigstop_for_a_while(server: Server, tmp_path: Path, chance: random.Rand
 def test_sigkill_of_a_worker(server: Server, tmp_path: Path, chance: random.Random, undisturbed) -> None:
     folder = tmp_path / "s"
     command = server.sweep(folder, *GRID, "hydra.launcher.executor=processes", "hydra.launcher.workers=2")
-    claims = folder / ".sweep" / "claims"
-    while not list(claims.glob("*.json")) and not command.ended():
+    locks = folder / ".sweep" / "locks"
+    while not held_in(locks) and not command.ended():
         time.sleep(0.01)
     command.wait(chance.uniform(0, 1))
-    workers = [int(path.name.rsplit("-", 2)[1]) for path in claims.glob("*.json")]
-    for pid in [pid for pid in workers if pid != command.pid][
-        :1
-    ]:  # when all is trained the parent looks for what is left
+    workers = [held.owner.pid for held in held_in(locks)]
+    for pid in [pid for pid in workers if pid != command.pid][:1]:  # at the end the parent looks for what is left
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert command.wait() == 0, command.err
@@ -258,7 +257,7 @@ def test_processes_on_one_folder(
         assert sum(1 / size for size in sizes) == pytest.approx(RUNS / 2)
 
 
-def test_a_claim_of_a_dead_process_of_another_host_is_taken_over(server: Server, tmp_path: Path) -> None:
+def test_the_locks_of_a_dead_process_of_another_host_are_taken_over(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     command = server.sweep(folder, *GRID)
     while not (folder / ".sweep" / "runs.txt").exists() and not command.ended():
@@ -266,10 +265,11 @@ def test_a_claim_of_a_dead_process_of_another_host_is_taken_over(server: Server,
     command.send(signal.SIGKILL)
     command.wait()
     runs = (folder / ".sweep" / "runs.txt").read_text().split()
-    claim = folder / ".sweep" / "claims" / "node7-4711-0a0b0c0d.json"
-    claim.write_text(f'{{"machine": "node7", "pid": 4711, "started": "1", "runs": {runs!r}}}'.replace("'", '"'))
     old = time.time() - 3600
-    os.utime(claim, (old, old))
+    for run in runs:
+        lock = folder / ".sweep" / "locks" / f"{run}.lock"
+        lock.write_text('{"machine": "node7", "pid": 4711, "started": "1", "token": "0a0b0c0d"}')
+        os.utime(lock, (old, old))
     completes(server, folder, *GRID)
 
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from mlp_study.figures.study import MOST_BARS, Cell, combinations, importance_bars, phase_diagram, value_map
+from mlp_study.figures.study import MOST_BARS, Estimate, combinations, importance_bars, phase_diagram, value_map
 from mlp_study.figures.style import DPI, text_on
 from tests.figures.test_figures import misplaced, texts_of
 
@@ -20,11 +20,11 @@ RATES, GAINS = ("0.0001", "0.001", "0.01", "0.1", "1"), ("0.00392157", "0.01", "
 VALUE = "test accuracy (share of images)"
 
 
-def grid(rows, columns, mark="") -> dict[tuple[str, str], Cell]:
+def grid(rows, columns, mark="") -> dict[tuple[str, str], Estimate]:
     cells = {}
     for i, (row, column) in enumerate(itertools.product(rows, columns)):
         mean = i / (len(rows) * len(columns) - 1)
-        cells[row, column] = Cell(mean, 0.01 * i, 5, mark if mean < 0.5 else "")
+        cells[row, column] = Estimate(mean, 0.01 * i, 5, mark if mean < 0.5 else "")
     return cells
 
 
@@ -33,11 +33,10 @@ def limit(rows, columns) -> dict[tuple[str, str], float]:
     return {(r, c): 1000 * float(r) * float(c) for r in rows for c in columns}
 
 
-def named(count: int, length: int = 40, **more: float) -> dict[str, Cell]:
-    return {
-        f"{'activation, scale, ' * 9}"[:length] + f" {i}": Cell(0.1 * i - 0.2, 0.05, 3, half=0.124, **more)
-        for i in range(count)
-    }
+def named(count: int, length: int = 40) -> dict[str, Estimate]:
+    words = f"{'activation, scale, ' * 9}"[:length]
+    means = {f"{words} {i}": 0.1 * i - 0.2 for i in range(count)}
+    return {name: Estimate(mean, 0.05, 3, low=mean - 0.124, high=mean + 0.124) for name, mean in means.items()}
 
 
 LONG = [f"the_network_with_{i}_hidden_layers and what its source calls clipped, on raw pixels" for i in range(8)]
@@ -85,7 +84,7 @@ def test_a_map_is_no_wider_than_a_screen(name):
 def test_a_map_shows_each_cell_s_numbers_where_it_stands():
     cells = grid(ACTIVATIONS, SCALES, "dead units")
     del cells["tanh", "none"]
-    cells["relu", "unit"] = Cell(math.nan, math.nan, 0, "diverged")
+    cells["relu", "unit"] = Estimate(math.nan, math.nan, 0, "diverged")
     figure = value_map(cells, ACTIVATIONS, SCALES, ("activation", "data.scale"), VALUE)
     axes = figure.axes[0]
     shown = {text.get_position(): text.get_text() for text in axes.texts}
@@ -160,10 +159,10 @@ def test_maps_say_what_a_cell_pools():
 
 def test_combinations_are_sorted_dots_with_their_intervals():
     cells = {
-        "b": Cell(0.3, 0.1, 3, half=0.25),
-        "a": Cell(0.1, 0.1, 3, half=0.2),
-        "one": Cell(0.2, math.nan, 1),
-        "none": Cell(math.nan, math.nan, 0),
+        "b": Estimate(0.3, 0.1, 3, low=0.05, high=0.55),
+        "a": Estimate(0.1, 0.1, 3, low=-0.1, high=0.3),
+        "one": Estimate(0.2, math.nan, 1),
+        "none": Estimate(math.nan, math.nan, 0),
     }
     figure = combinations(cells, "gap", least=0.0)
     axes = figure.axes[0]
@@ -177,7 +176,7 @@ def test_combinations_are_sorted_dots_with_their_intervals():
 
 
 def test_combinations_of_one_run_each_claim_no_interval():
-    figure = combinations({"0.1, 1": Cell(2.0, math.nan, 1)}, "epochs", factors=["data.gain", "optimizer.lr"])
+    figure = combinations({"0.1, 1": Estimate(2.0, math.nan, 1)}, "epochs", factors=["data.gain", "optimizer.lr"])
     assert caption(figure) == "One run each: 1 of 1 combinations of data.gain, optimizer.lr, n = 1 runs."
 
 

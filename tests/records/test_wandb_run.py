@@ -161,7 +161,11 @@ def test_a_server_that_dies_is_waited_for_once_and_costs_no_row(tmp_path, server
     wandb_run.wait()
     assert time.monotonic() - began < 2.7 * wandb_run.FINISH_TIMEOUT, "each of the three has waited"
     assert len(warnings_in(caplog)) == 1
-    assert [len(read_wandb(tmp_path / str(number))[0].rows) for number in range(3)] == [7, 7, 7]
+
+    def rows() -> list[int]:
+        return [len(read_wandb(tmp_path / str(number), finished=False)[0].rows) for number in range(3)]
+
+    wait_until(lambda: rows() == [7, 7, 7])
 
 
 def files_with(secret: str, folder: Path) -> list[Path]:

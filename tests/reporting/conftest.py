@@ -28,13 +28,15 @@ class Browser:
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
 
-    def open(self, page: Path, width: int = 1280, dark: bool = False) -> None:
+    def open(self, page: Path, width: int = 1280, dark: bool = False, unfolded: bool = True) -> None:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         self.log(), self.requests()
         self.driver.get(page.resolve().as_uri())
+        if unfolded:
+            self.js("document.querySelectorAll('main > details.section').forEach(d => { d.open = true })")
         WebDriverWait(self.driver, 240).until(lambda d: self.js("return document.documentElement.dataset.ready"))
 
     def js(self, script: str, *arguments: Any) -> Any:

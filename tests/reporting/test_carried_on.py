@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlp_study.figures.curves import KEPT, carried_to
 from mlp_study.reporting.analysis import analysed
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.payload import payload
-from mlp_study.reporting.reading import CURVE_METRICS, KEPT, Study, carried_on, carried_to, read_study
+from mlp_study.reporting.page_data import page_data
+from mlp_study.reporting.study import CURVE_METRICS, Study, carried_on, read_study
 from mlp_study.reproduction.drawing import draw_figures
 from mlp_study.reproduction.experiments import Experiment
 from mlp_study.reproduction.runs import Done, cells_of
@@ -40,7 +41,7 @@ def test_the_last_measured_value_of_each_metric_is_kept():
     curves[0, 1, 2] = math.nan
     curves[1, :2, 0] = [3, math.inf]
     curves[2, :, 0] = range(6)
-    kept = carried_on(Study("sweep", [], rows=rows), curves)
+    kept = carried_on(Study("sweep", [], runs=rows), curves)
     assert kept[0, :, 0].tolist()[:5] == [3, 2, 1, 1, 1]
     assert math.isnan(kept[0, 5, 0])
     assert kept[0, 3:5, 2].tolist() == [4, 4]
@@ -55,7 +56,7 @@ def test_a_page_s_means_are_of_all_seeds(tmp_path: Path):
     made = make_report([tmp_path], figures=False)
     assert f"{KEPT[:1].upper()}{KEPT[1:]}." in made.read_text()
     study = analysed(read_study([tmp_path]))
-    drawn = payload(study, made)["curves"]["parts"]["train/loss"]["mean"]
+    drawn = page_data(study, made)["curves"]["parts"]["train/loss"]["mean"]
     assert drawn == [[2.3, 1.15, pytest.approx((2.3 / 3 + 1.15) / 2, 1e-3), pytest.approx((2.3 / 4 + 1.15) / 2, 1e-3)]]
 
 

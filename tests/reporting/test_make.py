@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import math
+import re
 import shlex
 import statistics
 from pathlib import Path
@@ -15,19 +17,20 @@ import scipy.stats
 
 from mlp_study.errors import ConfigError, DataError
 from mlp_study.report import main
-from mlp_study.reporting.analysis import analysed
-from mlp_study.reporting.drawing import cells_of, levels, map_axes
-from mlp_study.reporting.factors import factors_of, mechanisms_of
-from mlp_study.reporting.importance import decomposition
+from mlp_study.reporting.analysis import analysed, kaplan_meier
+from mlp_study.reporting.axes import factors_of
+from mlp_study.reporting.failures import mechanisms_of
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.payload import reached
-from mlp_study.reporting.pictures import Picture, told_apart
-from mlp_study.reporting.reading import CURVE_METRICS, read_study
+from mlp_study.reporting.static_figures import Picture, estimates, map_axes, told_apart
+from mlp_study.reporting.study import CURVE_METRICS, read_study
+from mlp_study.reporting.variance import decomposition
 from tests.reporting.synthetic import write_synthetic
 
 
 def answer_of(page: Path) -> str:
-    return page.read_text().split('<p class="answer">')[1].split("</p>")[0]
+    """The headline and the sentences."""
+    found = re.findall(r'<p class="(?:headline|answer)">(.*?)</p>', page.read_text())
+    return html.unescape(" ".join(found))
 
 
 def test_an_empty_folder_is_one_line(tmp_path):
@@ -76,7 +79,7 @@ def test_data_sets_are_not_pooled(tmp_path):
     write_synthetic(tmp_path / "a", 40)
     write_synthetic(tmp_path / "b", 20, data="mnist")
     page = make_report([tmp_path], figures=False)
-    assert "Over 40 runs on digits " in answer_of(page)
+    assert "Over 40 runs on digits: 20 combinations" in answer_of(page)
     assert "Several data sets (digits, mnist)" in page.read_text()
 
 
@@ -102,11 +105,12 @@ def test_a_comparison_says_what_each_folder_has_and_how_they_differ(tmp_path):
     a = write_synthetic(tmp_path / "a", 40)
     b = write_synthetic(tmp_path / "b", 20, seeds=1, overrides=("model.widths=[30]", "trainer.max_epochs=9"))
     answer = answer_of(make_report([a, b], tmp_path / "both", figures=False))
-    assert answer.startswith("a: 40 runs on digits, 4 fail, best accuracy 0.94")
-    assert "; b: 20 runs on digits, 2 fail, best accuracy 0.9" in answer
+    assert answer.startswith("a: best accuracy 0.94")
+    assert "; b: best accuracy 0.9" in answer
+    assert "a: 40 runs on digits, 4 fail. b: 20 runs on digits, 2 fail. They differ" in answer
     assert "They differ in model.widths ([7,5] against [30]), trainer.max_epochs (3 against 9)." in answer
     assert "20 combinations of the other settings occur in more than one; the accuracies lie farthest apart" in answer
-    assert len(answer) < 600
+    assert len(answer) < 700
 
 
 def test_a_comparison_finds_the_combination_that_ended_differently(tmp_path):
@@ -125,20 +129,23 @@ def test_a_comparison_s_map_pools_no_folders(tmp_path):
     tops = [write_synthetic(tmp_path / name, 40, epochs) for name, epochs in (("long", 6), ("short", 2))]
     study = analysed(read_study(tops))
     pair = map_axes(study)
-    assert pair == (["folders", "activation"], ["data.scale"])
-    cells = cells_of(study, pair)
+    assert [axis.name for axis in pair] == ["folders, activation", "data.scale"]
+    cells = estimates(study, pair)
     assert {cell.n for cell in cells.values()} == {2}
-    assert levels(study, pair[0])[0] == "long, relu"
-    assert {row for row, _ in cells} == set(levels(study, pair[0]))
+    assert pair[0].levels[0] == "long, relu"
+    assert {row for row, _ in cells} == set(pair[0].levels)
 
 
 def test_what_several_folders_have_drawn_is_told_apart(tmp_path):
     tops = [write_synthetic(tmp_path / name, 1) for name in ("a", "b")]
     for top in tops:
         (top / "figures").mkdir()
-        (top / "figures" / "curves.png").write_bytes(top.name.encode())
+        (top / "figures" / "curves.png").write_bytes(b"\x89PNG\r\n" + top.name.encode())
+        (top / "figures" / "secret.png").symlink_to("/etc/passwd")
     page = make_report(tops, tmp_path / "both", figures=False)
-    assert [(tmp_path / "both/report" / f"{top.name}_curves.png").read_bytes() for top in tops] == [b"a", b"b"]
+    copies = [(tmp_path / "both/report" / f"{top.name}_curves.png").read_bytes()[-1:] for top in tops]
+    assert copies == [b"a", b"b"]
+    assert not list((tmp_path / "both/report").glob("*secret*"))
     assert [f"<h3>{top.name}: curves</h3>" in page.read_text() for top in tops] == [True, True]
     alike = [Picture("a", "", "", b"1"), Picture("a", "", "", b"2")]
     assert [picture.name for picture in told_apart(alike)] == ["a", "a_2"]
@@ -161,7 +168,8 @@ def test_figures_and_tables_lie_beside_the_page(tmp_path):
 
 def test_the_sentence_names_the_failure_and_its_mechanism(tmp_path):
     text = answer_of(make_report([write_synthetic(tmp_path, 40)], figures=False))
-    assert text.startswith("Over 40 runs on digits (20 combinations, n = 2 seeds each)")
+    assert text.startswith("2 of 20 combinations fail; the worst, relu · none, dead units, accuracy 0.100; with ")
+    assert "Over 40 runs on digits: 20 combinations, n = 2 seeds each." in text
     assert "4 runs fail" in text
     assert "activation=relu, data.scale=none (dead units in 2: accuracy 0.100 ± 0.000, n = 2; with " in text
     assert "activation=elu, data.scale=none (diverged in 2" in text
@@ -213,7 +221,7 @@ def test_a_run_that_learns_though_its_units_are_dead_does_not_fail(chance, mecha
 def test_runs_that_are_all_dead_fail_though_none_is_better(tmp_path, runs):
     write_synthetic(tmp_path, runs)  # relu on raw pixels, whose units are all dead
     answer = answer_of(make_report([tmp_path], figures=False))
-    assert ("and fails: dead units" if runs == 1 else "2 runs fail: all runs (dead units in 2") in answer
+    assert ("and fails: dead units." if runs == 1 else "2 runs fail: all runs (dead units in 2") in answer
 
 
 def test_no_external_address_is_loaded(tmp_path):
@@ -242,7 +250,7 @@ def test_a_balanced_decomposition_is_the_classical_analysis_of_variance():
 
 def test_what_chance_explains_is_credited_to_no_factor():
     rng = np.random.default_rng(0)
-    for seeds in (1, 2, 3):
+    for seeds in (2, 3):
         found = []
         for _ in range(20):
             cells = [(i, j, k) for i in range(10) for j in range(5) for k in range(seeds)]
@@ -252,7 +260,18 @@ def test_what_chance_explains_is_credited_to_no_factor():
         assert sum(min(share.p for share in shares[:-1]) < 0.05 for shares in found) <= 6, "three terms, 20 times"
 
 
-def test_too_few_runs_to_know_the_noise_have_no_decomposition():
+def test_with_one_run_a_combination_an_interaction_is_not_taken_for_noise():
+    rows = [{"a": f"a{i}", "b": f"b{j}", "y": 0.9 if i + j < 4 else 0.1} for i in range(5) for j in range(5)]
+    shares = decomposition(rows, ["a", "b"], "y")
+    y = np.array([row["y"] for row in rows]).reshape(5, 5)
+    total = ((y - y.mean()) ** 2).sum()
+    sides = [5 * ((y.mean(axis) - y.mean()) ** 2).sum() / total for axis in (1, 0)]
+    expected = {("a",): sides[0], ("b",): sides[1], ("a", "b"): 1 - sum(sides), (): 0.0}
+    assert {share.factors: share.part for share in shares} == pytest.approx(expected, abs=1e-9)
+    assert all(math.isnan(share.p) for share in shares)
+
+
+def test_one_run_a_value_of_one_factor_has_no_decomposition():
     rows = [{"a": f"a{i}", "y": float(i)} for i in range(4)]
     assert decomposition(rows, ["a"], "y") == []
     assert [share.factors for share in decomposition([*rows, {"a": "a0", "y": 0.1}], ["a"], "y")] == [("a",), ()]
@@ -270,11 +289,38 @@ def test_options_that_follow_from_a_choice_are_no_factors():
     assert factors_of(rows, ["activation", "activation.slope", "seed"]) == (["activation"], ["activation"])
 
 
-def test_epochs_to_an_accuracy():
-    curves = np.full((3, 4, len(CURVE_METRICS)), np.nan)
-    curves[:, :, CURVE_METRICS.index("val/accuracy")] = [
-        [0.1, 0.5, 0.9, 0.8],
-        [0.1, 0.2, 0.3, 0.4],
-        [0.95, np.nan, 1, 1],
-    ]
-    assert reached(curves, 0.9) == [3, None, 1]
+@pytest.mark.parametrize(
+    ("epochs", "there", "median"),
+    [
+        ([3, 4, 5, 10, 10], [1, 1, 1, 0, 0], 5),  # the third of five
+        ([3, 4, 10, 10, 10], [1, 1, 0, 0, 0], math.inf),  # fewer than half
+        ([2, 4, 4, 6], [1, 0, 1, 1], 4),  # one was last seen at 4: 3/4 remain after 2, then 2/3 of them after 4
+        ([3], [1], 3),
+        ([3, 3, 3], [1, 1, 1], 3),
+    ],
+)
+def test_the_median_time_is_of_all_runs_also_those_that_never_get_there(epochs, there, median):
+    found, low, high = kaplan_meier(np.array(epochs, dtype=float), np.array(there, dtype=bool))
+    assert found == median
+    assert math.isnan(low) == (len(epochs) == 1)
+    if not math.isnan(low):
+        assert low <= found <= high
+
+
+def test_the_median_s_interval_covers_it():
+    """The median of an exponential time, of 40 runs that are watched until it has passed for two thirds of them."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        times = np.ceil(10 * rng.exponential(1.0, 40))
+        _, low, high = kaplan_meier(np.minimum(times, 11), times <= 11)
+        covered += low <= math.ceil(10 * math.log(2)) <= high
+    assert covered >= 180
+
+
+def test_epochs_to_an_accuracy(tmp_path):
+    study = analysed(read_study([write_synthetic(tmp_path, 3, seeds=3, overrides=("activation=gelu",))]))
+    place = CURVE_METRICS.index("val/accuracy")
+    study.curves[:, :, place] = [[0.1, 0.5, 0.9, 0.8], [0.1, 0.2, 0.3, 0.4], [0.95, np.nan, 1, 1]]
+    np.testing.assert_array_equal(study.reached(0.9), [3, math.nan, 1])
+    (found,) = study.times(0.9)
+    assert (found.reached, found.median) == (2, 3.0)

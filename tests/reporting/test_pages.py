@@ -20,10 +20,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from mlp_study.figures import learning_curves
 from mlp_study.reporting.analysis import analysed
-from mlp_study.reporting.drawing import curve_table
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.payload import loss_end
-from mlp_study.reporting.reading import read_study
+from mlp_study.reporting.page_data import loss_end
+from mlp_study.reporting.static_figures import curve_table
+from mlp_study.reporting.study import read_study
 from tests.reporting.conftest import Browser
 from tests.reporting.synthetic import write_synthetic
 from tests.reporting.synthetic_search import write_search
@@ -47,7 +47,7 @@ MISPLACED = """return [...document.querySelectorAll('.chart')].filter(c => c.off
 });"""
 EMPTY = """const drawn = c => c.data && c.data.length;
 return [...document.querySelectorAll('.chart')].filter(c => c.offsetParent && !drawn(c)).concat(
-  [...document.querySelectorAll('main > section')].filter(s => s.offsetHeight < 60)).map(e => e.id);"""
+  [...document.querySelectorAll('main > details.section')].filter(s => s.offsetHeight < 60)).map(e => e.id);"""
 
 
 def sweep(top: Path) -> Path:
@@ -87,11 +87,11 @@ MAKE: dict[str, Callable[[Path], Path]] = {
     "sweep": sweep, "search": search, "reproduction": reproduction, "comparison": comparison,
 }  # fmt: skip
 SECTIONS = {
-    "sweep": "overview curves time generalisation phases factors units runs origin",
-    "search": "trials pareto overview curves time generalisation units runs origin",
-    "reproduction": "claims overview curves time generalisation units pictures runs origin",
-    "comparison": "folders overview curves time generalisation factors units runs origin",
-    "run": "curves units confusion-matrix preactivations pictures result origin",
+    "sweep": "overview fixes answer curves time generalisation phases factors units runs origin",
+    "search": "trials pareto overview answer curves time generalisation units runs origin",
+    "reproduction": "claims overview fixes answer curves time generalisation units pictures runs origin",
+    "comparison": "folders overview fixes answer curves time generalisation factors units runs origin",
+    "run": "diagnosis curves units confusion-matrix preactivations pictures result origin",
 }
 
 
@@ -127,8 +127,8 @@ def printed_it_is_light_and_without_controls(browser: Browser) -> None:
     assert browser.js(f"return [window.inked, {ink}]") == ["rgb(27, 27, 27)", "rgb(236, 236, 236)"]
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
-    style = "getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('nav')).display"
-    assert browser.js(f"return [{style}]") == ["rgb(255, 255, 255)", "none"]
+    assert browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.js("return [...document.querySelectorAll('.controls')].filter(c => c.offsetParent).length") == 0
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": dark})
 
 
@@ -138,7 +138,7 @@ def test_it_opens_from_disk_and_can_be_read(browser: Browser, page: Path, width:
     assert [url for url in browser.requests() if not url.startswith(("file:", "data:"))] == []
     assert [entry for entry in browser.log() if entry["level"] != "INFO"] == []
     assert browser.js("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    sections = browser.js("return [...document.querySelectorAll('main > section')].map(s => s.id)")
+    sections = browser.js("return [...document.querySelectorAll('main > details.section')].map(s => s.id)")
     assert sections == SECTIONS[kind_of(page)].split()
     assert browser.js(EMPTY) == []
     assert browser.js(MISPLACED) == []
@@ -200,9 +200,7 @@ def test_page_and_png_draw_the_same_axes_and_bands(browser: Browser, tmp_path: P
             table.writeheader()
             table.writerows(lines)
     study = analysed(read_study([tmp_path]))
-    figure = learning_curves(
-        curve_table(study), "combination", loss_end=loss_end(study.curves, [*study.groups.values()])
-    )
+    figure = learning_curves(curve_table(study), "combination", loss_end=loss_end(study))
     browser.open(make_report([tmp_path], figures=False))
     left_out = 0
     for axes, chart in zip(figure.axes, ("curves-loss", "curves-accuracy"), strict=True):

@@ -9,8 +9,9 @@ import random
 import pytest
 
 from mlp_study.errors import DataError
+from mlp_study.records.trials import pareto_front, read_search
+from mlp_study.reporting.answer import search_answer
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.search import pareto_front, read_search, search_answer
 from tests.reporting.synthetic_search import write_search
 
 
@@ -42,10 +43,12 @@ def test_a_record_is_read_with_its_pruned_failed_and_infinite_trials(tmp_path):
 def test_the_sentence_names_the_best_trial_and_what_it_depends_on(tmp_path):
     found = read_search(write_search(tmp_path, objectives=["val/accuracy"]))
     best = max((trial for trial in found.trials if trial.complete), key=lambda trial: trial.values[0])
-    text = search_answer(found)
-    assert text.startswith("Search of 24 trials (19 complete, 4 pruned, 1 fail) for val/accuracy: the best is trial ")
+    headline, sentences = search_answer(found)
+    text = " ".join(sentences)
+    assert headline == f"Best of 24 trials: val/accuracy {best.values[0]:.4g}."
+    assert text.startswith("Search of 24 trials (19 complete, 4 pruned, 1 fail) for val/accuracy. The best is trial ")
     assert f"trial {best.number} with val/accuracy {best.values[0]:.4g} (" in text
-    assert text.endswith("shares of the variance of val/accuracy (fANOVA): activation 75%, optimizer.lr 25%.")
+    assert text.endswith("Shares of the variance of val/accuracy (fANOVA): activation 75%, optimizer.lr 25%.")
 
 
 def test_a_folder_without_a_finished_search_is_a_sweep(tmp_path):
@@ -87,4 +90,4 @@ def test_without_a_finished_trial_the_page_says_so(tmp_path):
     write_search(tmp_path)
     lines = (tmp_path / "trials.csv").read_text().splitlines()
     (tmp_path / "trials.csv").write_text("\n".join([lines[0], *(line for line in lines if ",fail," in line)]))
-    assert "none has a value" in make_report([tmp_path], figures=False).read_text()
+    assert "No trial of the search has a value." in make_report([tmp_path], figures=False).read_text()

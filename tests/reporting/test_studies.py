@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from mlp_study.records.trials import read_search
 from mlp_study.report import main
 from mlp_study.reporting.make import make_report
-from mlp_study.reporting.search import read_search
 from tests.records.runs import WandbRecord, read_wandb
 
 pytestmark = pytest.mark.slow
@@ -176,7 +176,7 @@ def test_a_run_s_page_has_its_confusion_matrix_and_diagnosis(trained_run, tmp_pa
     assert right / sum(map(sum, counts)) == pytest.approx(run.result["test/accuracy"])
     text = page.read_text()
     assert "n = 1 run. Solid and filled" in text
-    assert "Mean over n seeds" not in text.partition('<section id="curves"')[2].partition("</section>")[0]
+    assert "Mean over n seeds" not in text.partition('id="curves"')[2].partition("</details>")[0]
     assert re.search(r"predicted class on each; (none is wrong|1 wrong one is|[0-9]+ wrong ones are)", text)
     assert "of the units are dead before training" in text.replace("units units", "units")
     for name in ("confusion_matrix", "preactivations", "predictions", "mistakes", "weights", "study_learning_curves"):

@@ -14,9 +14,9 @@ from small_runs import config
 from mlp_study.records.run_folder import json_text
 from mlp_study.reproduction.claims import Findings, failure_signs, findings, verdict
 from mlp_study.reproduction.experiments import Claim, Experiment, load_experiments
+from mlp_study.reproduction.intervals import estimate
 from mlp_study.reproduction.measures import measures_of, widest
 from mlp_study.reproduction.runs import Cell, Done
-from mlp_study.reproduction.statistics import estimate
 from mlp_study.reproduction.tables import as_csv, as_dict, as_markdown, number
 
 ACCURACY = {  # variant -> accuracy of seeds 0, 1, 2

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from mlp_study.sweep.claims import Claim, read_claim
 
 from mlp_study.records.runs_table import load_results
+from mlp_study.sweep.locks import Held, held_in
 from mlp_study.sweep.slurm import read_settings
 from mlp_study.sweep.status import read_status
 from mlp_study.sweep.store import Store, members_of
@@ -37,10 +36,9 @@ def numbers(result: dict) -> dict:
     return {key: kept[key] for key in kept if key not in ("overrides", "config", "wandb_id", "git_commit")}
 
 
-def claimed(folder: Path) -> dict[str, Claim]:
-    """What each SLURM job trains now; the claims of killed ones are left for others to remove."""
-    claims = [read_claim(path) for path in (folder / ".sweep" / "claims").glob("*.json")]
-    return {claim.job: claim for claim in claims if claim is not None and claim.runs and claim.alive(time.time())}
+def claimed(folder: Path) -> dict[str, Held]:
+    """What each SLURM job trains now."""
+    return {held.owner.job: held for held in held_in(folder / ".sweep" / "locks") if held.names}
 
 
 def checkpointed(folder: Path) -> set[str]:
@@ -92,22 +90,22 @@ def test_the_waiting_style_survives_tasks_that_die_and_tasks_that_are_preempted(
     requeued: list[str] = []
 
     def disturb() -> bool:
-        for job, claim in claimed(folder).items():
+        for job, held in claimed(folder).items():
             if job in disturbed:
                 continue
-            runs = claim.runs
+            runs = held.names
             if runs not in plan:
                 plan.append(runs)
             place, attempt = plan.index(runs), done.get(runs, 0)
             checkpoints = (folder / ".sweep" / "checkpoints").glob("*.safetensors")
             checkpointed = any(sorted(members_of(path)) == sorted(runs) for path in checkpoints)
             if place == 2 and attempt == 0 and checkpointed:
-                cluster.run("scancel", "--signal=USR2", job)
+                cluster.run("scancel", "--batch", "--signal=USR2", job)
                 requeued.append(job)
             elif place in (0, 1) and attempt == 0:
-                cluster.run("scancel", "--signal=KILL", job)
+                cluster.run("scancel", "--full", "--signal=KILL", job)
             elif place == 0 and attempt == 1:  # as by the kernel for want of memory
-                os.kill(claim.pid, signal.SIGKILL)
+                os.kill(held.owner.pid, signal.SIGKILL)
             else:
                 continue
             done[runs] = attempt + 1

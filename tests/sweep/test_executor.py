@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 
 import pytest
-from hydra.core.utils import JobReturn, JobStatus
 
 from mlp_study.factors.activations import ACTIVATIONS, Activation
 from mlp_study.records.runs_table import load_results
@@ -162,30 +160,16 @@ def test_dry_run_prints_the_plan_and_writes_nothing(monkeypatch, tmp_path, capsy
     assert not folder.exists()
 
 
-@pytest.mark.slow
-def test_hydras_callbacks_see_every_job_that_trains(monkeypatch, tmp_path):
+def test_callbacks_of_single_jobs_are_refused(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MLP_STUDY_TRUST_CONFIGS", "1")  # callbacks may run any code
-    names = ("PickleJobInfo", "LogJobReturn")
-    config = [
-        f"+hydra.callbacks.{n}={{_target_: hydra.experimental.callbacks.{n}Callback}}".replace(" ", "") for n in names
-    ]
-    folder = tmp_path / "s"
-    sweep(monkeypatch, folder, "seed=1", *config)
-    early = {p: p.stat().st_mtime_ns for p in folder.glob("*/.hydra/*.pickle")}
-    sweep(monkeypatch, folder, "seed=1,2,2", "max_members=1", *config)
-    assert {p: p.stat().st_mtime_ns for p in early} == early  # what is finished is no job of the second command
-    found = results(folder)
-    assert len(found) == 2
-    for run_id, result in found.items():
-        place = folder / run_id / ".hydra"
-        began = pickle.loads((place / "config.pickle").read_bytes())
-        ended = pickle.loads((place / "job_return.pickle").read_bytes())
-        assert began.seed == ended.cfg.seed == result["config"]["seed"]
-        assert began.hydra.runtime.output_dir == ended.hydra_cfg.hydra.runtime.output_dir == str(folder / run_id)
-        assert (type(ended), ended.status) == (JobReturn, JobStatus.COMPLETED)
-        assert ended.return_value == pytest.approx(result["val/accuracy"])
-    log = (folder / "train.log").read_text()
-    assert log.count("Succeeded with return value") == 2
+    callback = "+hydra.callbacks.{0}={{_target_:hydra.experimental.callbacks.{0}Callback}}"
+    with pytest.raises(SystemExit) as end:
+        sweep(monkeypatch, tmp_path / "s", "seed=1", callback.format("LogJobReturn"))
+    assert end.value.code == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "hydra.callbacks: LogJobReturnCallback is called for each job (on_job_end)" in line
+    assert "it takes hydra/launcher=basic" in line
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_damaged_checkpoint_is_left_behind(monkeypatch, tmp_path):

@@ -7,10 +7,11 @@ import time
 import pytest
 
 from mlp_study.errors import ConfigError
-from mlp_study.sweep import plan as plan_module
+from mlp_study.sweep import plan_parts
 from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand, read_axes
-from mlp_study.sweep.plan import make_plan, sampled_parts
+from mlp_study.sweep.plan import make_plan
+from mlp_study.sweep.plan_parts import sampled_parts
 from tests.sweep.sweeps import hydra_of, sweep
 
 GRID = [
@@ -20,7 +21,7 @@ GRID = [
 
 
 def test_it_counts_the_runs_and_shapes_of_the_real_plan(monkeypatch):
-    monkeypatch.setattr(plan_module, "SAMPLED", 200)
+    monkeypatch.setattr(plan_parts, "SAMPLED", 200)
     with hydra_of() as (loader, master):
         plan = make_plan(expand(GRID, loader), Composer(loader, master))
         found = sampled_parts(read_axes(GRID, loader), Composer(loader, master))

@@ -44,10 +44,9 @@ def mine(tmp_path):
 
 
 def left_by(folder: Path, name: str = "a", **about: object) -> Path:
-    """A lock, and the file of the process that it belongs to."""
-    (folder / f"{name}.lock").write_text("other")
-    path = folder / "other.json"
-    path.write_text(json.dumps({**identity(), **about}))
+    """A lock of another process."""
+    path = folder / f"{name}.lock"
+    path.write_text(json.dumps({**identity(), "token": "other", **about}))
     return path
 
 
@@ -100,36 +99,37 @@ def test_a_job_that_is_over_is_forgotten(tmp_path, mine):
     assert mine.take(["a"]) == ["a"]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"pid": 3}'])
-def test_the_lock_of_a_damaged_process_file_holds_nothing(tmp_path, mine, damage):
-    left_by(tmp_path).write_text(damage)
-    assert mine.take(["a"]) == ["a"]
-
-
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 3}'])
 @pytest.mark.parametrize(("age", "free"), [(0, []), (2 * STALE, ["a"])])
-def test_a_lock_without_a_name_is_being_made_unless_it_is_old(tmp_path, mine, age, free):
+def test_a_lock_without_an_owner_is_being_made_unless_it_is_old(tmp_path, mine, content, age, free):
     path = tmp_path / "a.lock"
-    path.touch()
+    path.write_text(content)
     os.utime(path, (time.time() - age,) * 2)
     assert mine.take(["a"]) == free
+
+
+def test_an_owner_that_names_a_path_frees_no_other_file(tmp_path, mine):
+    left_by(tmp_path, started="1", token="../x")
+    assert mine.take(["a"]) == []
 
 
 def test_a_sign_of_life_makes_no_file_where_it_was_taken_away(tmp_path, mine, monkeypatch):
     monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
     assert mine.take(["a"]) == ["a"]
-    [path] = tmp_path.glob("*.json")
+    [path] = tmp_path.glob("*.lock")
     os.utime(path, (0, 0))
     while path.stat().st_mtime == 0:
         time.sleep(0.001)
     path.unlink()
     time.sleep(0.1)
-    assert list(tmp_path.glob("*.json")) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_who_slept_and_was_taken_for_dead_gives_back_only_what_is_still_its_own(tmp_path, mine):
     mine.take(["a", "b"])
-    [path] = tmp_path.glob("*.json")
-    path.unlink()
+    about = json.loads((tmp_path / "a.lock").read_text())
+    left_by(tmp_path, machine="elsewhere", token=about["token"])
+    os.utime(tmp_path / "a.lock", (0, 0))
     with contextlib.closing(Locks(tmp_path)) as second:
         assert second.take(["a"]) == ["a"]
         mine.close()
@@ -168,9 +168,9 @@ def test_an_exclusive_section_has_one_process_at_a_time(tmp_path):
 
 
 def test_what_dead_processes_left_is_tidied_once_nobody_else_is_there(tmp_path, other, mine):
-    (tmp_path / ".table.lock").write_text("killed")
+    left_by(tmp_path, ".table", started="1")
     assert not mine.tidy()
-    assert (tmp_path / ".table.lock").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.lock", "b.lock"}
     other.kill()
     other.wait()
     assert mine.tidy()

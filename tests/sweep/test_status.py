@@ -63,7 +63,7 @@ def test_dead_processes_hold_nothing(monkeypatch, tmp_path):
     [left] = set((folder / ".sweep" / "runs.txt").read_text().split()) - set(results(folder))
     locks = Locks(folder / ".sweep" / "locks")
     locks.take([left])
-    [path] = (folder / ".sweep" / "locks").glob("*.json")
+    path = folder / ".sweep" / "locks" / f"{left}.lock"
     about = json.loads(path.read_text())
     assert read_status(folder).running == 1
     for change, running in (({"started": "1"}, 0), ({"machine": "elsewhere"}, 1)):

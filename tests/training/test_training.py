@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlp_study.config.schema import RunConfig
 from mlp_study.errors import ConfigError
-from mlp_study.training import devices
+from mlp_study.runtime import devices
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lookahead import look_ahead
 from mlp_study.training.module import PopulationModule

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp_study.reporting.payload import DRAWN, METRICS, TARGETS, reached
-from mlp_study.runtime.files import write_file
-from mlp_study.runtime.statistics import grouped, mean_deviation
+from mlp_study.reporting.analysis import METRICS
+from mlp_study.reporting.page_data import DRAWN, TARGETS
+from mlp_study.runtime.files import table_cell, write_file
 
 if TYPE_CHECKING:
     from mlp_study.reporting.analysis import Analysis
@@ -38,46 +38,45 @@ def write_tables(study: Analysis, folder: Path) -> None:
         if body:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(head)
-            writer.writerows([_cell(value) for value in line] for line in body)
+            writer.writerow(map(table_cell, head))
+            writer.writerows([_field(value) for value in line] for line in body)
             write_file(folder / f"{name}.csv", text.getvalue())
 
 
-def _cell(value: Any) -> Any:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+def _field(value: Any) -> Any:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else table_cell(value)
 
 
 def runs(study: Analysis) -> list[Sequence[Any]]:
     """Every run with all that its record says, and why it failed."""
-    names = list(dict.fromkeys(key for row in study.rows for key in row if key != "folder"))
+    names = list(dict.fromkeys(key for run in study.runs for key in run if key not in ("folder", "mechanism")))
+    gap = study.values.get("gap")
     body = [
-        [*(row.get(name) for name in names), study.mechanisms[i], study.value(i, "gap"), row["folder"]]
-        for i, row in enumerate(study.rows)
+        [*(run.get(name) for name in names), study.mechanisms[i], None if gap is None else float(gap[i]), run["folder"]]
+        for i, run in enumerate(study.runs)
     ]
     return [[*names, "mechanism", "gap", "folder"], *body]
 
 
+WHAT = ("mean", "deviation", "n")
+
+
 def combinations(study: Analysis) -> list[Sequence[Any]]:
     """Mean, sample deviation and n of every metric, for each combination of factors."""
-    head = [
-        *study.factors,
-        "runs",
-        "failed",
-        *(f"{name} {what}" for name in METRICS for what in ("mean", "deviation", "n")),
-    ]
-    return [head, *(_combination(study, group, members) for group, members in study.groups.items())]
-
-
-def _combination(study: Analysis, group: Sequence[str], members: Sequence[int]) -> list[Any]:
-    failed = sum(study.mechanisms[i] is not None for i in members)
-    numbers = [v for name in METRICS for v in mean_deviation([study.value(i, name) for i in members])]
-    return [*group, len(members), failed, *numbers]
+    names = [name for name in METRICS if name in study.summaries]
+    found = [study.summaries[name] for name in names]
+    body = []
+    for g, (group, members) in enumerate(study.groups.items()):
+        failed = sum(study.mechanisms[i] is not None for i in members)
+        numbers = [part[g].item() for own in found for part in (own.mean, own.deviation, own.n)]
+        body.append([*group, len(members), failed, *numbers])
+    return [[*study.factors, "runs", "failed", *(f"{name} {what}" for name in names for what in WHAT)], *body]
 
 
 def learning_curves(study: Analysis) -> list[Sequence[Any]]:
     """Mean over seeds of every epoch, with the sample deviation and n."""
     return [
-        [*study.factors, "epoch", *(f"{name} {what}" for name in DRAWN for what in ("mean", "deviation", "n"))],
+        [*study.factors, "epoch", *(f"{name} {what}" for name in DRAWN for what in WHAT)],
         *_epochs(study),
     ]
 
@@ -85,21 +84,21 @@ def learning_curves(study: Analysis) -> list[Sequence[Any]]:
 def _epochs(study: Analysis) -> Iterable[list[Any]]:
     import numpy as np
 
-    for group, members in study.groups.items():
-        own = study.curves[members][:, :, : len(DRAWN)]
-        mean, deviation, n = (found[0] for found in grouped(own, np.zeros(len(own), dtype=int), 1))
+    whole = study.curve_summary
+    for g, group in enumerate(study.groups):
+        mean, deviation, n = (part[g][:, : len(DRAWN)] for part in (whole.mean, whole.deviation, whole.n))
+        numbers = np.stack([mean, deviation, n], axis=2).reshape(len(n), -1).tolist()
         for e in np.flatnonzero(n.any(axis=1)):
-            numbers = zip(mean[e].tolist(), deviation[e].tolist(), n[e].tolist(), strict=True)
-            yield [*group, int(e) + 1, *(value for triple in numbers for value in triple)]
+            yield [*group, int(e) + 1, *(int(v) if k % 3 == 2 else v for k, v in enumerate(numbers[e]))]
 
 
 def times(study: Analysis) -> list[Sequence[Any]]:
     """The first epoch at whose end each run's validation accuracy was at least the target; empty: never."""
-    found = [reached(study.curves, target) for target in TARGETS]
+    found = [[None if math.isnan(e) else int(e) for e in study.reached(target).tolist()] for target in TARGETS]
     head = ["run_id", *study.factors, "seed", *(f"epochs to {target}" for target in TARGETS)]
     body = [
-        [row["run_id"], *(row.get(key) for key in study.factors), row.get("seed"), *(column[i] for column in found)]
-        for i, row in enumerate(study.rows)
+        [run["run_id"], *(run.get(key) for key in study.factors), run.get("seed"), *(column[i] for column in found)]
+        for i, run in enumerate(study.runs)
     ]
     return [head, *body]
 

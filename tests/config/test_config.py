@@ -17,7 +17,6 @@ from mlp_study.config.composing import (
     experiment,
     group_folder,
     shipped,
-    sweeper_of,
     with_variant,
     yaml_choices,
 )
@@ -268,7 +267,7 @@ def test_beside_an_experiment_of_ones_own_an_unknown_key_is_named_and_not_the_ex
 @pytest.mark.parametrize("name", yaml_choices("sweeps"))
 def test_every_sweep_file_composes_and_asks_a_question(name: str) -> None:
     sweep = f"+sweeps={name}"
-    RunConfig.from_dict(compose([sweep, *sweeper_of([sweep])]))
+    RunConfig.from_dict(compose([sweep]))
     text = (shipped("sweeps") / f"{name}.yaml").read_text()
     questions = [line for line in text.splitlines()[:4] if line.startswith("#") and "?" in line]
     assert questions, "its first line is the question"

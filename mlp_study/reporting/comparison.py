@@ -6,22 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from mlp_study.reporting.answer import level
-from mlp_study.reporting.factors import EXPERIMENT, METRIC, NONE_FAILS, SEEDS, described, measured, text
+from mlp_study.reporting.analysis import Analysis, in_words
+from mlp_study.reporting.axes import EXPERIMENT, SEEDS, Combination, described, measured, text
+from mlp_study.reporting.failures import METRIC
 from mlp_study.runtime.statistics import mean_deviation
 
-if TYPE_CHECKING:
-    from mlp_study.reporting.analysis import Analysis
-
-KEY = "folders"  # the column of the rows that says where a run is from
+KEY = "folders"  # the column of the runs' table that says where a run is from
 NAMED = 3  # folders, and settings in which they differ, that the sentence names
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the folders.
+class Folder:
+    """One of those that are compared.
 
     Attributes:
         name: of the folder.
@@ -42,25 +39,22 @@ class Side:
     values: list[float]
 
 
-def sides(study: Analysis) -> list[Side]:
+def folders_of(study: Analysis) -> list[Folder]:
     """The folders that have finished runs, in the order in which they were given."""
-    names = list(dict.fromkeys(str(row[KEY]) for row in study.rows))
-    return [_side(study, name) for name in names]
+    return [_folder(study, name) for name in dict.fromkeys(str(run[KEY]) for run in study.runs)]
 
 
-def _side(study: Analysis, name: str) -> Side:
-    own = [i for i, row in enumerate(study.rows) if row[KEY] == name]
-    data = Counter(str(study.rows[i].get("data")) for i in own)
+def _folder(study: Analysis, name: str) -> Folder:
+    own = [i for i, run in enumerate(study.runs) if run[KEY] == name]
+    data = Counter(str(study.runs[i].get("data")) for i in own)
     main = data.most_common(1)[0][0]
-    best: tuple[float, str | None, list[float]] = (-math.inf, None, [])
-    groups = {group: members for group, members in study.groups.items() if study.rows[members[0]][KEY] == name}
-    for group, members in groups.items():
-        values = _accuracies(study, members)
-        mean = mean_deviation(values)[0]
-        if str(study.rows[members[0]].get("data")) == main and mean > best[0]:
-            best = mean, described(*_without_folder(study.factors, group)), values
+    groups = [group for group, members in study.groups.items() if study.runs[members[0]][KEY] == name]
+    on_main = [group for group in groups if str(study.runs[study.groups[group][0]].get("data")) == main]
+    known = [group for group in on_main if not math.isnan(study.accuracy[group])]
     why = Counter(mechanism for i in own if (mechanism := study.mechanisms[i]))
-    return Side(name, len(own), list(data), len(groups), why, best[1], best[2])
+    best = max(known, key=lambda group: study.accuracy[group]) if known else None
+    words = described(*_without_folder(study.factors, best)) if best else None
+    return Folder(name, len(own), list(data), len(groups), why, words, _accuracies(study, best) if best else [])
 
 
 def differing(study: Analysis) -> dict[str, dict[str, str]]:
@@ -68,8 +62,8 @@ def differing(study: Analysis) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for key in study.study.settings:
         values: dict[str, dict[str, None]] = {}
-        for row in study.rows:
-            values.setdefault(str(row[KEY]), {})[text(row.get(key))] = None
+        for run in study.runs:
+            values.setdefault(str(run[KEY]), {})[text(run.get(key))] = None
         if key not in (*SEEDS, *EXPERIMENT, KEY) and not set.intersection(*map(set, values.values())):
             found[key] = {name: _either(list(own)) for name, own in values.items()}
     return found
@@ -82,11 +76,11 @@ def _either(values: Sequence[str]) -> str:
 
 def shared(study: Analysis) -> list[tuple[str, dict[str, list[float]]]]:
     """Combinations that more than one folder has, with each folder's test accuracies; the largest difference first."""
-    found: dict[tuple[tuple[str, ...], str], dict[str, list[float]]] = {}
+    found: dict[tuple[Combination, str], dict[str, list[float]]] = {}
     for group, members in study.groups.items():
         names, values = _without_folder(study.factors, group)
-        first = study.rows[members[0]]
-        found.setdefault((tuple(values), described(names, values)), {})[str(first[KEY])] = _accuracies(study, members)
+        folder = str(study.runs[members[0]][KEY])
+        found.setdefault((values, described(names, values)), {})[folder] = _accuracies(study, group)
     several = [(words, values) for (_, words), values in found.items() if len(values) > 1]
     return sorted(several, key=lambda entry: -_apart(entry[1]))
 
@@ -97,38 +91,40 @@ def _apart(values: Mapping[str, Sequence[float]]) -> float:
     return max(means) - min(means) if len(means) > 1 else -1.0
 
 
-def _without_folder(factors: Sequence[str], group: Sequence[str]) -> tuple[list[str], list[str]]:
+def _without_folder(factors: Sequence[str], group: Combination) -> tuple[list[str], Combination]:
     kept = [(key, value) for key, value in zip(factors, group, strict=True) if key != KEY]
-    return [key for key, _ in kept], [value for _, value in kept]
+    return [key for key, _ in kept], tuple(value for _, value in kept)
 
 
-def _accuracies(study: Analysis, members: Sequence[int]) -> list[float]:
-    return [measured(study.rows[i], METRIC) for i in members]
+def _accuracies(study: Analysis, group: Combination) -> list[float]:
+    return [measured(study.runs[i], METRIC) for i in study.groups[group]]
 
 
-def comparison_answer(study: Analysis) -> str:
-    """What each folder has, in which settings the folders differ, and where the same combination ended differently."""
-    told = sides(study)
-    if not told:
-        return "No run has finished yet."
-    parts = [_told(side) for side in told[:NAMED]]
-    parts += [f"{len(told) - NAMED} more folders in the table below"] if len(told) > NAMED else []
+def comparison_answer(study: Analysis) -> tuple[str, list[str]]:
+    """What each folder reached; what it has, in which settings they differ, where the same combination differs."""
+    found = folders_of(study)
+    named = found[:NAMED]
+    more = f" and {len(found) - NAMED} more folders in the table below" if len(found) > NAMED else ""
+    headline = "; ".join(f"{folder.name}: {_best(folder)}" for folder in named) + f"{more}."
+    sentences = [f"{_told(folder)}." for folder in named]
     differ = [
-        f"{key} ({' against '.join(values[side.name] for side in told[:NAMED])})"
+        f"{key} ({' against '.join(values[folder.name] for folder in named)})"
         for key, values in differing(study).items()
     ]
-    more = f" and {len(differ) - NAMED} more settings" if len(differ) > NAMED else ""
-    sentence = f"{'; '.join(parts)}."
     if differ:
-        sentence += f" They differ in {', '.join(differ[:NAMED])}{more}."
-    return f"{sentence} {_told_shared(shared(study))}"
+        rest = f" and {len(differ) - NAMED} more settings" if len(differ) > NAMED else ""
+        sentences.append(f"They differ in {', '.join(differ[:NAMED])}{rest}.")
+    return headline, [*sentences, _told_shared(shared(study))]
 
 
-def _told(side: Side) -> str:
-    failed = side.why.total()
-    best = f"best {level(side.values)}" if side.best is not None else "no test accuracy is recorded"
-    fails = f"{failed} fail{'s' * (failed == 1)}" if failed else NONE_FAILS
-    return f"{side.name}: {side.runs} run{'s' * (side.runs != 1)} on {' and '.join(side.data)}, {fails}, {best}"
+def _best(folder: Folder) -> str:
+    return f"best {in_words(folder.values)}" if folder.best is not None else "no test accuracy is recorded"
+
+
+def _told(folder: Folder) -> str:
+    failed = folder.why.total()
+    fails = f"{failed or 'none'} fail{'s' * (failed < 2)}"
+    return f"{folder.name}: {folder.runs} run{'s' * (folder.runs != 1)} on {' and '.join(folder.data)}, {fails}"
 
 
 def _told_shared(found: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> str:
@@ -138,5 +134,5 @@ def _told_shared(found: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> 
     words, values = found[0]
     if _apart(values) < 0:
         return f"{count} in more than one."
-    against = " against ".join(f"{level(own).removeprefix('accuracy ')} in {name}" for name, own in values.items())
+    against = " against ".join(f"{in_words(own).removeprefix('accuracy ')} in {name}" for name, own in values.items())
     return f"{count} in more than one; the accuracies lie farthest apart for {words}: {against}."

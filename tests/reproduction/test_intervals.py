@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mlp_study.reproduction.statistics import Estimate, difference, estimate, welch
+from mlp_study.reproduction.intervals import Estimate, difference, estimate, welch
 
 UNHURRIED = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 VALUES = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=2, max_size=12).filter(

@@ -1,23 +1,21 @@
-"""A search's trials, read from what it leaves behind: history, importance, slices and the Pareto front."""
+"""A search's record: ``search.json``, ``trials.csv`` and ``importance.csv``, read into one object."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlp_study.errors import DataError
+from mlp_study.runtime.reading import parsed, read_bytes
 
 ABOUT, TRIALS, IMPORTANCE = "search.json", "trials.csv", "importance.csv"
 FORMAT = 1
 COMPLETE = "complete"
-NAMED = 3  # parameters in the sentence
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def read_search(folder: Path) -> SearchRecord | None:
         return None
     path = folder / ABOUT
     try:
-        about = json.loads(path.read_bytes())
+        about = parsed(read_bytes(path))
         if about["format"] > FORMAT:
             raise DataError(f"{path} was written by a newer mlp_study (format {about['format']}, here {FORMAT})")
         objectives = {str(name): direction == "maximize" for name, direction in about["objectives"].items()}
@@ -108,13 +106,13 @@ def read_search(folder: Path) -> SearchRecord | None:
         trials = [_trial(line, objectives, parameters) for line in _lines(path)]
         path = folder / IMPORTANCE
         importance = {line["objective"]: _shares(line) for line in _lines(path)} if path.is_file() else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return SearchRecord(folder, objectives, parameters, trials, importance)
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
-    lines = list(csv.DictReader(io.StringIO(path.read_text())))
+    lines = list(csv.DictReader(io.StringIO(read_bytes(path).decode())))
     if any(None in line or None in line.values() for line in lines):
         raise ValueError("a line is longer or shorter than the first")
     return lines
@@ -138,55 +136,3 @@ def _trial(line: Mapping[str, str], objectives: Mapping[str, bool], parameters: 
 def _shares(line: Mapping[str, str]) -> dict[str, float]:
     found = {name: float(share) for name, share in line.items() if name != "objective" and share}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def search_answer(search: SearchRecord) -> str:
-    """How many trials, the best, and what it depends on."""
-    counts = Counter(trial.state for trial in search.trials)
-    ended = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    names = " and ".join(search.objectives)
-    best = search.best()
-    lead = f"Search of {len(search.trials)} trials ({ended}) for {names}: "
-    if not best:
-        return lead + "none has a value."
-    told = f"the best is {_described(search, best[0])}"
-    if len(search.objectives) > 1:
-        told = f"{len(best)} are on the Pareto front, from {_described(search, best[0])}"
-        told += f" to {_described(search, best[-1])}" if len(best) > 1 else ""
-    first = next(iter(search.objectives))
-    shares = [f"{name} {share:.0%}" for name, share in list(search.importance.get(first, {}).items())[:NAMED]]
-    explained = f"; shares of the variance of {first} (fANOVA): {', '.join(shares)}" if shares else ""
-    return f"{lead}{told}{explained}."
-
-
-def _described(search: SearchRecord, trial: Trial) -> str:
-    values = ", ".join(f"{name} {_shown(value)}" for name, value in zip(search.objectives, trial.values, strict=True))
-    params = ", ".join(f"{name}={_shown(value)}" for name, value in trial.params.items())
-    return f"trial {trial.number} with {values} ({params})"
-
-
-def _shown(value: float | str | None) -> str:
-    """Four digits; all of a whole number's."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
-
-
-def search_payload(search: SearchRecord, link: Callable[[Path], str]) -> dict[str, Any]:
-    """What ``page.search.js`` draws from; ``link`` says how the page refers to a folder."""
-    trials = search.trials
-    front = {trial.number for trial in search.best()}
-    return {
-        "objectives": [{"name": name, "more": more} for name, more in search.objectives.items()],
-        "parameters": [
-            {"name": name, "log": bool(about.get("log")), "choices": about.get("choices")}
-            for name, about in search.parameters.items()
-        ],
-        "number": [trial.number for trial in trials],
-        "state": [trial.state for trial in trials],
-        "values": [[trial.values[k] for trial in trials] for k in range(len(search.objectives))],
-        "params": [[trial.params.get(name) for trial in trials] for name in search.parameters],
-        "best": [trial.number in front for trial in trials],
-        "link": [link(search.folder / trial.run_ids[0]) if trial.run_ids else None for trial in trials],
-        "importance": {name: list(shares.items()) for name, shares in search.importance.items()},
-    }

@@ -41,12 +41,11 @@ def test_a_refused_write_leaves_the_old_file_and_says_why_in_one_line(tmp_path, 
     path = tmp_path / "result.json"
     write_file(path, "old")
 
-    def refuse(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:2])
+    def refuse(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:2])
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr("mlp_study.runtime.files._write_new", refuse)
     with pytest.raises(StudyError, match=words) as caught:
         write_file(path, "new content")
     assert str(path) in str(caught.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections import Counter
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.errors import DataError
+from mlp_study.figures.curves import carried_to
 from mlp_study.records.run_folder import CURVES, RESULT, read_columns
 from mlp_study.records.runs_table import finished_runs, flattened
-from mlp_study.reporting.search import SearchRecord, read_search
+from mlp_study.records.trials import SearchRecord, read_search
+from mlp_study.runtime.reading import parsed, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,6 @@ CURVE_METRICS = (
     "train/loss", "train/accuracy", "val/loss", "val/accuracy", "dead", "saturated", "seconds", "step",
 )  # fmt: skip
 NAMED = 3  # compared folders in the title
-STOPPED = "early_stopped"
-KEPT = "a run that stopped early keeps its last value to its planned end"
 CLAIMS, MULTIRUN = "reproduction.json", "multirun.yaml"
 
 
@@ -35,8 +34,8 @@ class Study:
     Attributes:
         kind: ``run``, ``sweep``, ``search``, ``reproduction``, or ``comparison`` of several folders.
         folders: what was asked for.
-        rows: one a finished run, as ``load_results`` has them.
-        settings: the columns of ``rows`` that a user sets, in their order.
+        runs: one line a finished run, as ``load_results`` has them.
+        settings: the columns of ``runs`` that a user sets, in their order.
         damaged: a line for each record that could not be read.
         unfinished: folders of runs that have curves but no result yet.
         commands: what made the runs, as typed.
@@ -49,7 +48,7 @@ class Study:
 
     kind: str
     folders: list[Path]
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, None] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
@@ -84,10 +83,10 @@ def read_study(folders: Sequence[Path]) -> Study:
         if not top.is_dir():
             raise DataError(f"{top} is not a folder; report takes the folder of a run, of a sweep or of reproduce")
         for row, result in finished_runs(top, study.damaged, study.unfinished):
-            study.rows.append({**row, "folders": names[top]} if several else row)
+            study.runs.append({**row, "folders": names[top]} if several else row)
             study.settings |= dict.fromkeys(flattened(result["config"]))
             results.append(result)
-    if not (study.rows or study.damaged or study.unfinished):
+    if not (study.runs or study.damaged or study.unfinished):
         raise DataError(f"{', '.join(map(str, folders))} holds no run: there is no {RESULT} and no {CURVES} below it")
     _describe(study, results)
     return study
@@ -123,14 +122,14 @@ def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
         study.commands.append(_command("reproduce", typed))
     elif study.search:
         study.kind = "search"
-    elif len(study.folders) == 1 and len(study.rows) == 1 and (study.folders[0] / RESULT).is_file():
+    elif len(study.folders) == 1 and len(study.runs) == 1 and (study.folders[0] / RESULT).is_file():
         study.kind = "run"
         study.commands = [_command("train", results[0].get("overrides") or [])]
 
 
 def _claims(path: Path, study: Study) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_bytes())
+        found = parsed(read_bytes(path))
         if not (isinstance(found, dict) and isinstance(found.get("claims"), list)):
             raise ValueError("it is no reproduction")
     except (OSError, ValueError) as error:
@@ -151,10 +150,10 @@ def _commands(top: Path) -> list[str]:
     """The sweep's command, from Hydra's own record of it, less what follows from ``-m`` and ``sweep_dir``."""
     if not (top / MULTIRUN).is_file():
         return []
-    from omegaconf import OmegaConf
+    import yaml
 
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(top / MULTIRUN), resolve=False)
+        found = yaml.load(read_bytes(top / MULTIRUN, 2**20), Loader=yaml.CSafeLoader)
         hydras, task = ([str(o) for o in found["hydra"]["overrides"][kind]] for kind in ("hydra", "task"))
         implied = ["hydra.mode=MULTIRUN", *(o.replace("sweep_dir=", "hydra.sweep.dir=") for o in task)]
         return [_command("train", ["-m", *(o for o in hydras if o not in implied), *task])]
@@ -174,7 +173,7 @@ def read_curves(study: Study) -> np.ndarray:
     """
     import numpy as np
 
-    found = [_columns(Path(row["folder"]), study) for row in study.rows]
+    found = [_columns(Path(row["folder"]), study) for row in study.runs]
     epochs = max((len(columns["epoch"]) for columns in found if columns), default=0)
     curves = np.full((len(found), epochs, len(CURVE_METRICS)), np.nan, dtype=np.float32 if epochs > 500 else float)
     for k, columns in enumerate(found):
@@ -184,27 +183,12 @@ def read_curves(study: Study) -> np.ndarray:
     return curves
 
 
-def carried_to(outcome: str, ended: int, planned: int, longest: int) -> int:
-    """The epoch until which a run's last value counts among those of other runs: a mean is of the same ones throughout.
-
-    A run that stopped early had been given up to ``planned`` epochs; of any other the last epoch is its end: one that
-    diverged has no value to keep, and one that was pruned might have gone anywhere.
-
-    Args:
-        outcome: of the run.
-        ended: its last epoch.
-        planned: its epochs, had it not stopped.
-        longest: the last epoch of any run.
-    """
-    return max(ended, min(planned, longest)) if outcome == STOPPED else ended
-
-
 def carried_on(study: Study, curves: np.ndarray) -> np.ndarray:
     """Curves [run, epoch, metric] in which runs that stopped early keep the last value of each metric."""
     import numpy as np
 
     kept = curves.copy()
-    for k, row in enumerate(study.rows):
+    for k, row in enumerate(study.runs):
         measured = np.isfinite(curves[k])
         ended = int(measured.any(axis=1).nonzero()[0].max(initial=-1)) + 1
         last = carried_to(str(row["outcome"]), ended, int(row.get("trainer.max_epochs") or ended), curves.shape[1])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlp_study.factors.activations import ACTIVATIONS
 from mlp_study.model.population import PopulationMLP
-from mlp_study.probes.gradient_check import TOLERANCE, gradient_check, gradient_error
+from mlp_study.reproduction.gradient_check import TOLERANCE, gradient_check, gradient_error
 
 
 def checked(activation: str, loss: nn.Module | None = None, scale: float = 1.0, seed: int = 0) -> float:
