@@ -251,7 +251,7 @@ CNN: list[Case] = [
          adam(0.003), 5, slow=True),
     case("cnn/fashion_raw", lambda: (t.images("FashionMNIST")[0].reshape(-1, 1, 28, 28)[:600], fashion()[1][:600]),
          lambda: cnn(28, 10, 4), CE, sgd(0.05), 5,
-         keys="scale lr normalization", held=True, slow=True),
+         keys="scale lr normalization", held=True, slow=True, best=0.89),
     case("cnn/digits_softmax", t.digit_images, lambda: cnn(8, 10, tail=[nn.Softmax(1)]), CE, sgd(0.05), 10,
          keys="output_activation loss lr optimizer"),
     case("cnn/batchnorm_sgd", t.digit_images, lambda: cnn(8, 10, norm=nn.BatchNorm2d), CE, sgd(0.05), 8),
