@@ -15,10 +15,11 @@ from mlp_study.doctor.facts import Facts, facts_of
 from mlp_study.doctor.search import Attempt, Search
 from mlp_study.doctor.task import Reference, reference
 from mlp_study.doctor.training import Run, Training
-from mlp_study.doctor.verdict import CLOSE, GOOD, SIGNAL, Course
+from mlp_study.doctor.verdict import CLOSE, GOOD, SIGNAL, Course, chance_of
 
 KEPT = 20_000  # examples that a look is at
 OWN = 0.35  # of the budget, at most, for the user's own training
+SEVERAL = 0.1  # of the budget: a training that takes less is run in three orders
 ENOUGH = 3.0  # seconds after which a training that does well is believed
 JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
@@ -39,26 +40,32 @@ def examined(training: Training, notes: list[str], budget: float, began: float, 
     if base.task is None:
         base.baseline = training.baseline = _baseline(base, budget)
     plain = _reference(facts)
-    own = _own(base, plain, began, budget, told)
+    own, *others = _own(base, plain, began, budget, told)
     assert own.run is not None
     if own.run.error:
         causes.insert(0, error_cause(own.run.error, facts))
-    course = Course(own.run.rows, own.total, own.run.ended)
+    course = _course(own)
+    courses = [course, *map(_course, others)]
     possible = plain.skill
     attempts: list[Attempt] = []
     tried = 0
     good = plain.skill >= SIGNAL and course.foretold() >= GOOD * plain.skill and not own.run.ended
     sure = good and ((plain.known and base.data.parts and base.data.parts[0].ndim == 2) or course.foretold() > 0.9)
-    if not sure or CLOSE[0] < course.chance(plain.skill) < CLOSE[1]:
+    if not sure or CLOSE[0] < chance_of(courses, plain.skill) < CLOSE[1]:
         first = list(dict.fromkeys(cause.key for cause in causes))
         length = own.run.seconds / max(own.run.at, 1) * own.total
         clock = (began + min(max(2.5, 6 * length), 0.9 * budget), began + 0.9 * budget)
         search = Search(facts, own, plain.skill if plain.known else 0.0, clock, first, told)
         attempts, tried = search.run(), len(search.attempts)
         possible = max(plain.skill, _learnt([*attempts, own], base, plain))
-    found = Diagnosis("", "", course.chance(possible), rows=own.run.rows, total_steps=own.total, skill=course.reached)
+    found = Diagnosis(
+        "", "", chance_of(courses, possible), rows=own.run.rows, total_steps=own.total, skill=course.reached
+    )
     found.about, found.notes, found.possible = about(training), notes, possible
     found.tried = tried
+    if others:
+        reached = " and ".join(f"{c.reached:.2f}" for c in courses[1:])
+        found.notes.append(f"in two other orders of the examples it reaches {reached}")
     _judge(found, course, causes, own, attempts, facts, plain)
     if (not found.will_train or found.close_call) and possible >= SIGNAL:
         found.fixes = [_fix(a, training, own, possible) for a in attempts][:8]
@@ -74,10 +81,30 @@ def _reference(facts: Facts) -> Reference:
     return reference(facts.x.nan_to_num() if facts.x.is_floating_point() else facts.x, facts.y, facts.task)
 
 
-def _own(base: Training, plain: Reference, began: float, budget: float, told: Told) -> Attempt:
-    """The user's own training on a copy, whole where the time allows it."""
-    run = Run(base.copy())
-    own = Attempt((), run, base.total_steps)
+def _own(base: Training, plain: Reference, began: float, budget: float, told: Told) -> list[Attempt]:
+    """The user's own training on a copy, whole where the time allows it, and then in other orders; the middle one first.
+
+    A training whose success hangs on the order of its examples is no success.
+    """
+    tries = [_once(base.copy(), plain, began, budget, told)]
+    first = tries[0]
+    assert first.run is not None
+    cheap = first.run.seconds < SEVERAL * budget
+    whole = first.run.at >= first.total and not first.run.error
+    for seed in (1, 2) if cheap and whole and base.shuffle else ():
+        tries.append(_once(base.copy(seed=base.seed + seed), plain, began, budget, told))
+    middle = sorted(tries, key=lambda a: a.skill)[(len(tries) - 1) // 2]
+    return [middle, *(a for a in tries if a is not middle)]
+
+
+def _course(own: Attempt) -> Course:
+    assert own.run is not None
+    return Course(own.run.rows, own.total, own.run.ended)
+
+
+def _once(training: Training, plain: Reference, began: float, budget: float, told: Told) -> Attempt:
+    run = Run(training)
+    own = Attempt((), run, training.total_steps)
     run.judge()
     deadline = time.perf_counter() + OWN * budget
     ratio = max(own.total / 8, 1.0) ** (1 / (JUDGED - 1))
