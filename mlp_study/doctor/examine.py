@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from mlp_study.doctor.facts import Facts, facts_of
 from mlp_study.doctor.search import Attempt, Search
 from mlp_study.doctor.task import Reference, reference
 from mlp_study.doctor.training import Run, Training
-from mlp_study.doctor.verdict import CLOSE, GOOD, SIGNAL, Course
+from mlp_study.doctor.verdict import CLOSE, GOOD, SIGNAL, Course, chance_of
 
 KEPT = 20_000  # examples that a look is at
 OWN = 0.35  # of the budget, at most, for the user's own training
+SEVERAL = 0.1  # of the budget: a training that takes less is run in three orders
 ENOUGH = 3.0  # seconds after which a training that does well is believed
 JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
@@ -39,26 +41,32 @@ def examined(training: Training, notes: list[str], budget: float, began: float, 
     if base.task is None:
         base.baseline = training.baseline = _baseline(base, budget)
     plain = _reference(facts)
-    own = _own(base, plain, began, budget, told)
+    own, *others = _own(base, plain, began, budget, told)
     assert own.run is not None
     if own.run.error:
         causes.insert(0, error_cause(own.run.error, facts))
-    course = Course(own.run.rows, own.total, own.run.ended)
+    course = _course(own)
+    courses = [course, *map(_course, others)]
     possible = plain.skill
     attempts: list[Attempt] = []
     tried = 0
     good = plain.skill >= SIGNAL and course.foretold() >= GOOD * plain.skill and not own.run.ended
     sure = good and ((plain.known and base.data.parts and base.data.parts[0].ndim == 2) or course.foretold() > 0.9)
-    if not sure or CLOSE[0] < course.chance(plain.skill) < CLOSE[1]:
+    if not sure or CLOSE[0] < chance_of(courses, plain.skill) < CLOSE[1]:
         first = list(dict.fromkeys(cause.key for cause in causes))
         length = own.run.seconds / max(own.run.at, 1) * own.total
         clock = (began + min(max(2.5, 6 * length), 0.9 * budget), began + 0.9 * budget)
         search = Search(facts, own, plain.skill if plain.known else 0.0, clock, first, told)
         attempts, tried = search.run(), len(search.attempts)
         possible = max(plain.skill, _learnt([*attempts, own], base, plain))
-    found = Diagnosis("", "", course.chance(possible), rows=own.run.rows, total_steps=own.total, skill=course.reached)
+    found = Diagnosis(
+        "", "", chance_of(courses, possible), rows=list(course.rows), total_steps=own.total, skill=course.reached
+    )
     found.about, found.notes, found.possible = about(training), notes, possible
     found.tried = tried
+    if others:
+        reached = " and ".join(f"{c.reached:.2f}" for c in courses[1:])
+        found.notes.append(f"in two other orders of the examples it reaches {reached}")
     _judge(found, course, causes, own, attempts, facts, plain)
     if (not found.will_train or found.close_call) and possible >= SIGNAL:
         found.fixes = [_fix(a, training, own, possible) for a in attempts][:8]
@@ -74,10 +82,30 @@ def _reference(facts: Facts) -> Reference:
     return reference(facts.x.nan_to_num() if facts.x.is_floating_point() else facts.x, facts.y, facts.task)
 
 
-def _own(base: Training, plain: Reference, began: float, budget: float, told: Told) -> Attempt:
-    """The user's own training on a copy, whole where the time allows it."""
-    run = Run(base.copy())
-    own = Attempt((), run, base.total_steps)
+def _own(base: Training, plain: Reference, began: float, budget: float, told: Told) -> list[Attempt]:
+    """The user's own training on a copy, whole where time allows, and then in other orders; the middle one first.
+
+    A training whose success hangs on the order of its examples is no success.
+    """
+    tries = [_once(base.copy(), plain, began, budget, told)]
+    first = tries[0]
+    assert first.run is not None
+    cheap = first.run.seconds < SEVERAL * budget
+    whole = first.run.at >= first.total and not first.run.error
+    for seed in (1, 2) if cheap and whole and base.shuffle else ():
+        tries.append(_once(base.copy(seed=base.seed + seed), plain, began, budget, told))
+    middle = sorted(tries, key=lambda a: a.skill)[(len(tries) - 1) // 2]
+    return [middle, *(a for a in tries if a is not middle)]
+
+
+def _course(own: Attempt) -> Course:
+    assert own.run is not None
+    return Course(list(own.run.rows), own.total, own.run.ended)  # a copy: the search may train on beyond its end
+
+
+def _once(training: Training, plain: Reference, began: float, budget: float, told: Told) -> Attempt:
+    run = Run(training)
+    own = Attempt((), run, training.total_steps)
     run.judge()
     deadline = time.perf_counter() + OWN * budget
     ratio = max(own.total / 8, 1.0) ** (1 / (JUDGED - 1))
@@ -98,18 +126,42 @@ NEARLY = 0.95
 
 def _baseline(base: Training, budget: float) -> float | None:
     """The loss of the same training with inputs that do not belong to their targets: what tells nothing."""
-    parts = base.data.parts
-    if len(parts) < 2:
-        return None
-    from dataclasses import replace
-
-    order = torch.randperm(base.data.n, generator=torch.Generator().manual_seed(1), device="cpu").to(parts[0].device)
-    mixed = base.copy(replace(base.data, parts=(parts[0][order], *parts[1:])))
+    parts, data = base.data.parts, base.data
+    if len(parts) > 1:
+        order = torch.randperm(data.n, generator=torch.Generator().manual_seed(1), device="cpu").to(parts[0].device)
+        data = replace(data, parts=(parts[0][order], *parts[1:]))
+    mixed = base.copy(data)
+    _mix_inputs(mixed.model)
     run = Run(mixed).advance(min(base.total_steps, 300), time.perf_counter() + 0.1 * budget)
     loss = run.training.mean_loss()
     start = base.copy().mean_loss()
     known = [value for value in (loss, start) if math.isfinite(value)]
     return min(known) if known else None
+
+
+def _mix_inputs(model: torch.nn.Module) -> None:
+    """Permute what goes into a model among the examples of a minibatch, also where a target is made of the inputs.
+
+    A Lightning module's step may call its parts instead of itself.
+    """
+    inside: list[bool] = []
+    rng = torch.Generator().manual_seed(1)
+
+    def mix(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if module is not model and inside:
+            return None
+        if module is model:
+            inside.append(True)
+        rows = next((len(t) for t in inputs if isinstance(t, torch.Tensor) and t.ndim), 0)
+        order = torch.randperm(rows, generator=rng)
+        return tuple(
+            t[order.to(t.device)] if isinstance(t, torch.Tensor) and t.ndim and len(t) == rows else t for t in inputs
+        )
+
+    model.register_forward_pre_hook(mix)
+    model.register_forward_hook(lambda *_: inside.clear(), always_call=True)
+    for part in model.children():
+        part.register_forward_pre_hook(mix)
 
 
 def _learnt(attempts: list[Attempt], base: Training, plain: Reference) -> float:
@@ -127,8 +179,6 @@ def _learnt(attempts: list[Attempt], base: Training, plain: Reference) -> float:
 
 
 def _generalises(best: Attempt, base: Training) -> bool:
-    from dataclasses import replace
-
     from mlp_study.doctor.changes import apply
 
     n = base.data.n
@@ -146,7 +196,7 @@ def _generalises(best: Attempt, base: Training) -> bool:
     if run.ended or new.task is None:
         return False
     new.data = replace(whole, parts=rest, n=n - cut)
-    return new.skill()[0] > SIGNAL
+    return new.skill()[0] > max(SIGNAL, 2 / math.sqrt(n - cut))  # more than chance on so many examples
 
 
 def _judge(
@@ -178,8 +228,11 @@ def _judge(
         found.why = (
             "nothing was found that inputs tell of targets: no plain model and no fix does better than a constant guess"
         )
+        found.verdict = "will not train"
         one = next((c for c in found.causes if "one class" in c.evidence or "all inputs are equal" in c.evidence), None)
         found.why = one.evidence if one else found.why
+        if one is None:
+            found.causes.insert(0, Cause("labels", found.why))
     elif course.failed and own.run is not None and own.run.diverged:
         found.why = f"the loss stops being finite at step {own.run.diverged:,}"
     elif course.failed and own.run is not None:

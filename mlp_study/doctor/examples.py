@@ -167,7 +167,7 @@ def taken(  # noqa: PLR0911 - one for each kind
         return _of_loader(data, batch_size)
     if isinstance(data, IterableDataset):
         return _of_loader(DataLoader(data, batch_size or 32), None)
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset) or _is_pairs(data):
         loader = DataLoader(data, min(batch_size or 32, max(len(data), 1)), shuffle=shuffle)  # type: ignore[arg-type]
         return _of_loader(loader, None)
     if isinstance(data, Tensor) or _is_array(data):
@@ -185,6 +185,14 @@ def taken(  # noqa: PLR0911 - one for each kind
     if isinstance(data, Iterator):
         raise DataError(f"data is a {type(data).__name__}, which can be read only once; diagnose takes {TAKES}")
     raise DataError(f"data is a {type(data).__name__}; diagnose takes {TAKES}")
+
+
+def _is_pairs(data: Any) -> bool:
+    """Whether it is a list of single examples (x, y): PyTorch takes one as a data set."""
+    first = data[0] if isinstance(data, (list, tuple)) and data else None
+    if not isinstance(first, (list, tuple)) or len(first) != 2 or not isinstance(first[0], (Tensor, np.ndarray)):
+        return False
+    return isinstance(first[1], (int, float, np.number)) or getattr(first[1], "ndim", 1) == 0
 
 
 def _is_array(value: Any) -> bool:
@@ -218,9 +226,11 @@ def tensor_of(name: str, value: Any) -> tuple[Tensor, tuple[Any, ...]]:
         elif array.dtype.kind in "OUS":
             names, codes = np.unique(array.astype(str), return_inverse=True)
             return torch.as_tensor(codes.reshape(array.shape)), tuple(names.tolist())
-        return torch.as_tensor(np.ascontiguousarray(array)), ()
+        return torch.as_tensor(np.require(array, requirements=["C", "W"])), ()  # copied where it may not be written to
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is a {type(value).__name__} of {array.dtype}; it takes numbers") from error
+        words = [c for c in getattr(value, "columns", ()) if getattr(value[c].dtype, "kind", "O") not in "biuf"]
+        where = f" whose column {words[0]!r} holds {value[words[0]].dtype}" if words else f" of {array.dtype}"
+        raise DataError(f"{name} is a {type(value).__name__}{where}; it takes numbers") from error
 
 
 def _of_loader(loader: DataLoader[Any], batch_size: int | None) -> tuple[Examples, int | None, bool, bool]:

@@ -64,7 +64,7 @@ def training_of(
         model, loss, optimizer, step = copied(model, loss, optimizer, step)
     if isinstance(loss, nn.Module):
         loss.train()
-    examples, size, shuffled, plain = taken(data, None if full else batch_size, shuffle)
+    examples, size, shuffled, plain = taken(data, None if full or batch_size is None else int(batch_size), shuffle)
     if full:
         size = examples.n
     training = Training(

@@ -18,6 +18,8 @@ LEAST_STEPS = 40  # that an attempt gets before it is compared
 SIGNAL = 0.3  # weight of the signal beside the skill, for attempts that are not trained to their end
 LONGER = (3, 10, 30)  # times the user's epochs
 PERFECT = 0.97  # a skill that is not searched beyond
+KEPT = 12  # attempts that are trained further than the others
+FINISHED = 8  # attempts that are trained to their end
 TIE = 0.03  # of skill: attempts this close are told apart by how little they change
 
 
@@ -124,20 +126,31 @@ class Search:
         ranked = sorted(singles, key=lambda a: -a.promise)
         pairs = [attempt(changes, self.base) for changes in self.pairs(ranked) if self.left > 0]
         self.advance(pairs, self.fraction(len(pairs), 0.3), "pairs of changes")
-        for keep in (12, 5):
-            alive = self._kept(sorted([*singles, *pairs], key=lambda a: -a.promise), keep)
-            self.advance(alive, self.fraction(len(alive), 0.5) if keep > 5 else 1.0, "the better ones")
+        alive = self._kept([*singles, *pairs])
+        self.advance(alive, self.fraction(len(alive), 0.4), "the better ones")
+        self.finish([*singles, *pairs])
         if not self.found():
             self.longer(sorted([*singles, *pairs], key=lambda a: -a.promise)[:4])
         return self.listed()
 
-    def _kept(self, ranked: list[Attempt], keep: int) -> list[Attempt]:
+    def _kept(self, tried: list[Attempt]) -> list[Attempt]:
         """The most promising that are not at their end, of each set of keys at most two."""
         kept: list[Attempt] = []
-        for a in ranked:
+        for a in sorted(tried, key=lambda a: -a.promise):
             if sum(b.keys == a.keys for b in kept) < 2 and not a.ended:
                 kept.append(a)
-        return kept[:keep]
+        return kept[:KEPT]
+
+    def finish(self, tried: list[Attempt]) -> None:
+        """Train the most promising ones to their end, one after the other, while that fits into the time."""
+        done: set[frozenset[str]] = set()
+        for _ in range(FINISHED):
+            open_ones = [a for a in self._kept(tried) if a.keys not in done]
+            fits = [a for a in open_ones if (a.total - a.row.get("step", 0)) * self.pace < self.left]
+            if not fits:
+                return
+            done.add(fits[0].keys)
+            self.advance(fits[:1], 1.0, "the best ones")
 
     def fraction(self, count: int, part: float) -> float:
         """How far ``count`` attempts can be trained in a part of the time that is left."""
@@ -150,6 +163,8 @@ class Search:
                 return
             self.told(f"{what}: {at + 1} of {len(attempts)}")
             a.advance(fraction, self.deadline)
+            if not a.ended and a.skill >= min(self.bar, PERFECT) > 0.1:  # is it so at its end?
+                a.advance(1.0, self.deadline)
             if a not in self.attempts:
                 self.attempts.append(a)
 
@@ -193,4 +208,4 @@ class Search:
         lag = top - a.skill
         step = 0 if lag <= TIE * max(top, 0.1) else math.ceil(lag / TIE)
         named = min((self.first.index(key) for key in a.keys if key in self.first), default=99)
-        return (not a.ended, step, len(a.keys), "epochs" in a.keys, "scale" not in a.keys, named, -a.skill)
+        return (step, not a.ended, len(a.keys), "epochs" in a.keys, "scale" not in a.keys, named, -a.skill)

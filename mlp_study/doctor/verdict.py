@@ -59,3 +59,8 @@ class Course:
             spread += UNKNOWN * math.log(self.total / max(self.rows[-1]["step"], 1))
         score = (self.foretold() / bar - GOOD) / spread
         return min(max(1 / (1 + math.exp(-1.7 * score)), 0.01), 0.99)
+
+
+def chance_of(courses: Sequence[Course], bar: float) -> float:
+    """The mean of several orders' chances."""
+    return sum(course.chance(bar) for course in courses) / len(courses)
