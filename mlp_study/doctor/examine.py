@@ -10,6 +10,7 @@ import torch
 
 from mlp_study.doctor.changes import code_of
 from mlp_study.doctor.checks import Cause, causes_before, error_cause
+from mlp_study.doctor.clock import now
 from mlp_study.doctor.diagnosis import Diagnosis, Fix, Told
 from mlp_study.doctor.facts import Facts, facts_of
 from mlp_study.doctor.search import Attempt, Search
@@ -25,8 +26,9 @@ JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
 
 
-def examined(training: Training, notes: list[str], budget: float, began: float, told: Told) -> Diagnosis:
-    """The diagnosis of a training that nothing was done to yet, within a budget of seconds since ``began``."""
+def examined(training: Training, notes: list[str], budget: float, told: Told) -> Diagnosis:
+    """The diagnosis of a training that nothing was done to yet."""
+    began, passed = now(), time.perf_counter()
     rng = torch.Generator().manual_seed(training.seed)
     if sum(p.numel() for p in training.model.parameters()) < 300_000:
         torch.set_num_threads(1)
@@ -69,7 +71,7 @@ def examined(training: Training, notes: list[str], budget: float, began: float, 
     _judge(found, course, causes, own, attempts, facts, plain)
     if (not found.will_train or found.close_call) and possible >= SIGNAL:
         found.fixes = [_fix(a, training, own, possible) for a in attempts][:8]
-    found.seconds = time.perf_counter() - began
+    found.seconds = time.perf_counter() - passed
     return found
 
 
@@ -82,7 +84,7 @@ def _reference(facts: Facts) -> Reference:
 
 
 def _own(base: Training, plain: Reference, began: float, budget: float, told: Told) -> list[Attempt]:
-    """The user's own training on a copy, whole where the time allows it, and then in other orders; the middle one first.
+    """The user's own training on copies, whole where the time allows it, then in other orders; the middle one first.
 
     A training whose success hangs on the order of its examples is no success.
     """
@@ -106,7 +108,7 @@ def _once(training: Training, plain: Reference, began: float, budget: float, tol
     run = Run(training)
     own = Attempt((), run, training.total_steps)
     run.judge()
-    deadline = time.perf_counter() + OWN * budget
+    deadline = now() + OWN * budget
     ratio = max(own.total / 8, 1.0) ** (1 / (JUDGED - 1))
     points = sorted({min(math.ceil(8 * ratio**k), own.total) for k in range(JUDGED)} | {own.total})
     for to in points:
@@ -115,7 +117,7 @@ def _once(training: Training, plain: Reference, began: float, budget: float, tol
         if run.at > run.rows[-1]["step"] or run.ended:
             own.row = run.judge()
         well = plain.known and own.skill >= NEARLY * plain.skill > SIGNAL and run.at >= 300
-        if run.ended or run.at < to or (well and time.perf_counter() - began > ENOUGH):
+        if run.ended or run.at < to or (well and now() - began > ENOUGH):
             break
     return own
 
@@ -132,7 +134,7 @@ def _baseline(base: Training, budget: float) -> float | None:
 
     order = torch.randperm(base.data.n, generator=torch.Generator().manual_seed(1), device="cpu").to(parts[0].device)
     mixed = base.copy(replace(base.data, parts=(parts[0][order], *parts[1:])))
-    run = Run(mixed).advance(min(base.total_steps, 300), time.perf_counter() + 0.1 * budget)
+    run = Run(mixed).advance(min(base.total_steps, 300), now() + 0.1 * budget)
     loss = run.training.mean_loss()
     start = base.copy().mean_loss()
     known = [value for value in (loss, start) if math.isfinite(value)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 from torch.utils.data._utils.collate import default_collate
 
+from mlp_study.doctor.clock import now
 from mlp_study.errors import DataError
 
 SMALL = 4_000_000  # numbers; a data set up to this size is shuffled as a whole at an epoch's start
@@ -97,11 +97,11 @@ class Examples:
             chosen = (chosen if shuffle else chosen.sort().values).to(self.parts[0].device)
             parts = tuple(part[chosen] for part in self.parts)
             return Examples(parts, None, most, self.steps(batch_size), self.names)
-        began, batches, seen = time.perf_counter(), [], 0
+        began, batches, seen = now(), [], 0
         for batch in self.batches(batch_size, shuffle, rng):
             batches.append(batch)
             seen += size_of(batch)
-            if seen >= most or time.perf_counter() - began > seconds:
+            if seen >= most or now() - began > seconds:
                 break
         if not batches:
             raise DataError(f"data gives no batch; diagnose takes {TAKES} with at least one example")
@@ -177,6 +177,8 @@ def taken(  # noqa: PLR0911 - one for each kind
         data = (data["x"], data["y"])
     if isinstance(data, (list, tuple)) and len(data) >= 2 and not isinstance(data[0], (list, tuple, dict)):
         return _of_arrays(data, batch_size, shuffle)
+    if isinstance(data, list) and data and isinstance(data[0], tuple) and not np.ndim(data[0][-1]):  # examples
+        return _of_loader(DataLoader(data, min(batch_size or 32, len(data)), shuffle=shuffle), None)  # type: ignore[arg-type]
     if isinstance(data, (list, tuple)) and data and next(tensors_in(data), None) is not None:
         batches = list(data)
         return Examples((), batches, sum(map(size_of, batches))), size_of(batches[0]), shuffle, True
@@ -214,13 +216,21 @@ def tensor_of(name: str, value: Any) -> tuple[Tensor, tuple[Any, ...]]:
     array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
     try:
         if array.dtype == object and name == "x":
+            _check_columns(value)
             array = array.astype(np.float64)
         elif array.dtype.kind in "OUS":
             names, codes = np.unique(array.astype(str), return_inverse=True)
             return torch.as_tensor(codes.reshape(array.shape)), tuple(names.tolist())
-        return torch.as_tensor(np.ascontiguousarray(array)), ()
+        return torch.as_tensor(np.require(array, requirements=["C", "W"])), ()
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} is a {type(value).__name__} of {array.dtype}; it takes numbers") from error
+
+
+def _check_columns(table: Any) -> None:
+    """Refuse a table with words, by the column's name."""
+    for column in getattr(table, "columns", ()):
+        if table[column].dtype.kind not in "biuf" and any(isinstance(word, str) for word in table[column]):
+            raise DataError(f"column {column} of x holds words; diagnose takes numbers: encode it, as with get_dummies")
 
 
 def _of_loader(loader: DataLoader[Any], batch_size: int | None) -> tuple[Examples, int | None, bool, bool]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from mlp_study.doctor.changes import Change, apply, code_of
+from mlp_study.doctor.clock import now
 from mlp_study.doctor.diagnosis import Told
 from mlp_study.doctor.facts import Facts
 from mlp_study.doctor.recipe_changes import changes_for
@@ -107,7 +107,7 @@ class Search:
     @property
     def left(self) -> float:
         """Seconds until the end."""
-        return (self.soon if self.found() else self.deadline) - time.perf_counter()
+        return (self.soon if self.found() else self.deadline) - now()
 
     def found(self) -> bool:
         """Whether a fix is good enough."""
