@@ -13,6 +13,9 @@ _HOMES = {
     "diagnose": "mlp_study.doctor.call",
     "load_run": "mlp_study.records.run_folder",
     "load_results": "mlp_study.records.runs_table",
+    "watch": "mlp_study.doctor.watch",
+    "TrainingHealthWarning": "mlp_study.doctor.watch",
+    "Doctor": "mlp_study.doctor.callback",
     "register_activation": "mlp_study.factors.activations",
 }
 

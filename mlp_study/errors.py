@@ -70,8 +70,16 @@ class Preempted(Interrupted):
 def nearest_first(name: str, choices: Iterable[str]) -> list[str]:
     """All choices, those that resemble ``name`` first."""
     known = list(choices)
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    close = _close(name, known)
     return close + [choice for choice in known if choice not in close]
+
+
+def _close(name: str, known: list[str]) -> list[str]:
+    """Those that end in the same word or its initials, as ``optimizer.lr`` in ``learning_rate``; else the similar."""
+    last = name.lower().rpartition(".")[2]
+    words = {last, "".join(part[:1] for part in last.split("_"))} - {""}
+    same = [choice for choice in known if "." in choice and choice.rpartition(".")[2] in words]
+    return same or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
 
 
 def unknown(option: str, got: object, choices: Iterable[str]) -> ConfigError:
@@ -81,7 +89,7 @@ def unknown(option: str, got: object, choices: Iterable[str]) -> ConfigError:
     "activation='rellu' is unknown; did you mean 'relu'? It takes one of: relu, tanh"
     """
     ordered = nearest_first(str(got), choices)
-    close = difflib.get_close_matches(str(got).lower(), ordered, n=1, cutoff=0.5)
+    close = _close(str(got), ordered)
     hint = f"did you mean {close[0]!r}? It" if close else "it"
     return ConfigError(f"{option}={got!r} is unknown; {hint} takes one of: {', '.join(ordered)}")
 

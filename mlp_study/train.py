@@ -80,7 +80,7 @@ def run(composed: DictConfig) -> float:
     from omegaconf.errors import OmegaConfBaseException
 
     from mlp_study.config.composing import explain
-    from mlp_study.config.schema import RunConfig
+    from mlp_study.config.schema import RunConfig, data_root
     from mlp_study.config.trust import guarded_configs
 
     hydra = HydraConfig.get()
@@ -89,6 +89,8 @@ def run(composed: DictConfig) -> float:
             values: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise explain([], error) from error
+    if hydra.job.chdir:  # a folder is named from where the command was started
+        values["data"]["root"] = str(hydra.runtime.cwd / data_root(values["data"]["root"]))
     config = RunConfig.from_dict(values)
     folder = Path(hydra.runtime.output_dir)
     done = _finished(config, folder)

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mlp_study.probes.verdict import CLOSE, LEARNS
+from mlp_study.doctor.forecast import CLOSE, LEARNS
 
 SUCCESS = 0.8
 LIMITS = (0.16, 0.20, LEARNS, 0.30, 0.40, 0.50)
@@ -55,7 +55,7 @@ class Case:
 
 def read(out: Path) -> dict[str, list[Case]]:
     """Each half's runs."""
-    from mlp_study.probes.verdict import Glimpse, judge
+    from mlp_study.doctor.forecast import Glimpse, judge
 
     lines = [line for name in ("runs.jsonl", "sources.jsonl") for line in lines_of(out / name)]
 
@@ -78,7 +78,7 @@ def read(out: Path) -> dict[str, list[Case]]:
 
 def _shown(line: dict[str, Any], glimpse: Any, good: bool) -> str:
     """The outcome, judged from the end of training by the verdict's own marks."""
-    from mlp_study.probes.verdict import mechanism_of
+    from mlp_study.doctor.forecast import mechanism_of
 
     if good:
         return "will train"
@@ -111,7 +111,7 @@ def fit(out: Path) -> None:
     """Print the forecast's constants, fitted on ``select`` only, and the middle of the limits that separate best."""
     from sklearn.linear_model import LogisticRegression
 
-    from mlp_study.probes.verdict import FORECAST, features, is_lost, truncated
+    from mlp_study.doctor.forecast import FORECAST, features, is_lost, truncated
 
     cases = read(out)["select"]
     rows, seen = [], []
@@ -138,7 +138,7 @@ def fit(out: Path) -> None:
 
 def summary(cases: Sequence[Case]) -> dict[str, Any]:
     """How well the verdicts of some runs foretold success and failure."""
-    from mlp_study.probes.verdict import judge, truncated
+    from mlp_study.doctor.forecast import judge, truncated
 
     seen = [case.succeeded for case in cases]
     foretold = [case.verdict.will_learn for case in cases]
@@ -238,7 +238,7 @@ def report(out: Path) -> None:
 
 
 def _print_confusion(half: str, confusion: dict[str, dict[str, int]]) -> None:
-    from mlp_study.probes.verdict import OUTCOMES
+    from mlp_study.doctor.forecast import OUTCOMES
 
     short = [outcome.removeprefix("will collapse: ").removeprefix("will ")[:10] for outcome in OUTCOMES]
     print(f"\n{half}: verdict (rows) against what training showed (columns)")

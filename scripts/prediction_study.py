@@ -5,10 +5,10 @@
     python scripts/prediction_study.py fit OUT
     python scripts/prediction_study.py report OUT
 
-``run`` draws runs from the space of conf/sweeps/prediction.yaml, writes down what the diagnosis measures before
+``run`` draws runs from the space of sweeps/prediction.yaml, writes down what the diagnosis measures before
 training (a look-ahead at its first steps) and how the run then ends. Two halves: ``select`` with the space's learning
-rates and seeds, from which ``fit`` finds the constants of mlp_study/probes/verdict.py, and ``held`` with learning rates
-between them and other seeds, which only the report sees. ``mnist`` is a third data set. ``fresh``, half as large, has
+rates and seeds, from which ``fit`` finds the constants of doctor/forecast.py, and ``held`` with others between
+them and other seeds, which only the report sees. ``mnist`` is a third data set. ``fresh``, half as large, has
 learning rates and seeds of its own again, and ``short`` trainings that the look-ahead sees all or most of.
 ``sources`` does the same with every variant of the five sources, as conf/experiment has them, each seed by itself. The
 same command again measures what is missing. ``report`` judges the stored measurements with the verdict's rules as they
@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlp_study.config.composing import shipped
+from mlp_study.config.shipped import shipped
 from prediction_report import fit, lines_of, report
 
 # Each part's learning rates are the space's times a number, so that none meets another's; its seeds lie apart, too.
@@ -132,7 +132,7 @@ def measure(half: str, runs: Sequence[Run], out: Path, workers: int = 1) -> None
 def measured(half: str, part: tuple[list[dict[str, Any]], list[Any]]) -> list[dict[str, Any]]:
     """A line for each run of a population: what was seen before training, and how it ended."""
     from mlp_study.data.images import load
-    from mlp_study.training.lookahead import STEPS, look_ahead
+    from mlp_study.doctor.config_lookahead import STEPS, look_ahead
     from mlp_study.training.population import train_population
 
     cells, configs = part
@@ -185,7 +185,7 @@ def torn_line_removed(path: Path) -> None:
 
 def _key(line: dict[str, Any]) -> str:
     """What a line is about; raises SystemExit for lines of another version, which nothing may be added to."""
-    from mlp_study.training.lookahead import STEPS
+    from mlp_study.doctor.config_lookahead import STEPS
 
     if line.get("steps", STEPS) != STEPS or "run_id" not in line:
         raise SystemExit("error: the folder has runs that another version has looked at; name a new one")

@@ -20,10 +20,10 @@ from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.doctor.config_cures import Cure, changed
 from mlp_study.doctor.config_diagnosis import Diagnosis, diagnose_config
+from mlp_study.doctor.forecast import Glimpse, Verdict
 from mlp_study.doctor.history import history_of
 from mlp_study.doctor.panel import print_panel
 from mlp_study.errors import StudyError
-from mlp_study.probes.verdict import Glimpse, Verdict
 from mlp_study.records.recorder import Recorder
 from mlp_study.records.run_folder import Run
 from mlp_study.training.population import train_population

@@ -104,3 +104,13 @@ def test_the_python_in_a_document_is_python(name: str, text: str) -> None:
 
 def test_the_readme_is_one_page() -> None:
     assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.slow
+def test_the_examples_of_own_networks_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/diagnose.md's Python, from its first block to its last, with the assertions that a reader sees."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "docs"}
+    for block in blocks(DOCUMENTS[ROOT / "docs" / "diagnose.md"]):
+        if block.info == "python":
+            exec(compile(block.text, "docs/diagnose.md", "exec"), names)

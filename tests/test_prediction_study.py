@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp_study.probes.verdict import FORECAST
+from mlp_study.doctor.forecast import FORECAST
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 

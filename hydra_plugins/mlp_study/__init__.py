@@ -31,7 +31,7 @@ class PopulationSweeper(Sweeper):
         """Take what Hydra gives (Hydra's interface)."""
         from hydra.core.plugins import Plugins
 
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -46,7 +46,7 @@ class PopulationSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         params = [f"{key}={value}" for key, value in self.params.items()]
-        return sweep([*params, *arguments], self.config, self.hydra_context, self.launcher)
+        return sweep([*params, *arguments], self.config, self.hydra_context, self.launcher, self.task_function)
 
 
 class OptunaSweeper(Sweeper):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp_study.config.plugin_settings import store_plugin_configs
 from mlp_study.config.schema import GROUPS, SECTIONS, default_settings, described_settings, option_not_of, options_of
+from mlp_study.config.shipped import group_folder, shipped
 from mlp_study.config.trust import guarded_configs
 from mlp_study.errors import ConfigError, no_such_option, unknown
 
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
 
 YAML_GROUPS = ("experiment", "sweeps", "trainer")  # the config groups that are files only; the others are tables, too
-
-
-def shipped(name: str) -> Path:
-    """The folder ``conf`` or ``sweeps``: inside the package in a wheel, beside it in a clone."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / name
-    return inside if inside.is_dir() else package.parent / name
 
 
 @lru_cache(maxsize=1)
@@ -66,11 +60,6 @@ def yaml_choices(group: str) -> list[str]:
     return sorted(file.stem for file in group_folder(group).glob("*.yaml"))
 
 
-def group_folder(group: str) -> Path:
-    """Where a config group's YAML files lie: ``sweeps/`` stands beside ``conf/``, every other group in it."""
-    return shipped("sweeps") if group == "sweeps" else shipped("conf") / group
-
-
 @lru_cache(maxsize=1)
 def default_choices() -> dict[str, str]:
     """The choice of each config group where none is typed, as ``conf/config.yaml`` has it."""
@@ -81,6 +70,7 @@ def default_choices() -> dict[str, str]:
     return {group: choice for group, choice in choices if group in GROUPS}
 
 
+LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launcher", "ray": "hydra-ray-launcher"}
 RESOLVING = "ConfigError raised while resolving interpolation: "  # OmegaConf's words before ours
 SWEEP = "add -m before the overrides, or quote one value"  # to who gives several values to a command that can sweep
 
@@ -170,13 +160,19 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            return ConfigError(f"{text!r} is not an override; it takes key=value, such as activation=relu")
+            return _unreadable(text)
     choices: dict[str, list[str]] = {}
     for override in parsed:
         if override.key_or_group in GROUPS:
             choices[override.key_or_group] = list(map(str, _values(override)))
     for override in parsed:
         key = override.key_or_group
+        if (
+            key == "hydra/launcher"
+            and "Could not find" in str(error)
+            and (package := LAUNCHERS.get(str(override.value()).partition("_")[0]))
+        ):
+            return ConfigError(f"{override.input_line} is not installed; pip install {package} brings it")
         if key.split(".")[0] == "hydra" or "/" in key:
             continue
         found = _unknown_choice(override, str(error)) or _unknown_key(key, choices)
@@ -188,8 +184,30 @@ def explain(overrides: Sequence[str], error: Exception, several: str = SWEEP) ->
     nameless = [str(o.input_line) for o in groups if not all(isinstance(value, str) for value in _values(o))]
     if "Config group override" in str(error) and nameless:
         return ConfigError(f"{', '.join(nameless)}: a group of the configuration takes the name of a choice")
-    said = [str(part).splitlines()[0].rstrip(".") for part in (error, error.__cause__) if str(part or "")]
+    said = [_first_words(str(part)) for part in (error, error.__cause__) if str(part or "")]
     return ConfigError(": ".join(said).replace(RESOLVING, ""))  # the cause says what the option takes
+
+
+def _unreadable(text: str) -> ConfigError:
+    """The error for what is no override in Hydra's grammar: most often its value needs quotes."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = text.partition("=")
+    quoted = f"{key}='{value}'"
+    with contextlib.suppress(HydraException):
+        if equals and OverridesParser.create().parse_override(quoted) and not value.startswith(("[", "{", "'", '"')):
+            return ConfigError(f'{text!r} is not an override; its value needs quotes: "{quoted}"')
+    return ConfigError(f"{text!r} is not an override; it takes key=value, such as activation=relu")
+
+
+def _first_words(said: str) -> str:
+    """The first line of an error; where that only announces the next one, that line and the key too."""
+    first, *lines = map(str.strip, said.splitlines())
+    if not first.endswith(":") or not lines:
+        return first.rstrip(".")
+    keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
+    return " ".join([first, lines[0].rstrip("."), *(f"({key})" for key in keys)])
 
 
 def _values(override: Any) -> Iterator[Any]:
@@ -241,4 +259,6 @@ def _unknown_key(key: str, choices: Mapping[str, list[str]]) -> ConfigError | No
             if option != "name" and option not in (*options_of(GROUPS[section][name]), *shared):
                 return option_not_of(section, name, option)
         return None
-    return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *YAML_GROUPS]))
+    first = {group: (choices.get(group) or [default])[0] for group, default in default_choices().items()}
+    options = [f"{g}.{o}" for g, c in first.items() if (n := _entry_name(g, c)) for o in options_of(GROUPS[g][n])]
+    return no_such_option(key, dict.fromkeys([*GROUPS, *settings, *options, *YAML_GROUPS]))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp_study.config.composing import group_folder, yaml_choices
+from mlp_study.config.composing import yaml_choices
 from mlp_study.config.schema import GROUPS, TABLES, described_settings
+from mlp_study.config.shipped import group_folder
+from mlp_study.errors import no_such_option
 
 if TYPE_CHECKING:
     from mlp_study.factors.table import Option
@@ -36,6 +39,12 @@ def help_text(command: str, purpose: str) -> str:
 
     Where the command line names factors, as in ``--help optimizer``, it is their choices with formula and options.
     """
+    stray = [
+        word for before, word in pairwise(sys.argv) if "=" not in word and not word.startswith("-")
+        and (before in ("--help", "-h") or not before.startswith("-")) and word not in (*TABLES, "trainer")
+    ]  # fmt: skip
+    if stray:
+        raise no_such_option(stray[0], (*TABLES, "trainer"), " of --help")
     named = [key for word in sys.argv[1:] if (key := word.partition("=")[0]) in (*TABLES, "trainer")]
     return "\n".join(map(_choices_text, named)) if named else _overview(command, purpose)
 

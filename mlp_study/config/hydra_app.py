@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlp_study.config.composing import compose, explain, register_groups, shipped, with_variant
+from mlp_study.config.composing import compose, explain, register_groups, with_variant
 from mlp_study.config.help import help_text
 from mlp_study.config.overrides import check_choices, check_single, resumed, swept
 from mlp_study.config.schema import RunConfig
+from mlp_study.config.shipped import shipped
 from mlp_study.config.trust import guarded_configs
 from mlp_study.errors import ConfigError
 from mlp_study.runtime.files import cause_of

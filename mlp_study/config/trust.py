@@ -107,7 +107,7 @@ def check_hydra(config: Any, shipped: Mapping[str, Any], overrides: Sequence[str
     if not isinstance(hydra, dict):
         raise _refused("")
     recorded = hydra.get("overrides")
-    if not isinstance(recorded, dict) or sorted([*recorded["hydra"], *recorded["task"]]) != sorted(overrides):
+    if not isinstance(recorded, dict) or sorted(map(str, _listed(recorded))) != sorted(overrides):
         raise _refused("overrides")
     ours, theirs = dict(_leaves(shipped)), dict(_leaves(hydra))
     for path in dict.fromkeys([*theirs, *ours]):
@@ -178,11 +178,17 @@ def _shipped(load: Callable[..., Any]) -> dict[str, Any]:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from mlp_study.config.composing import shipped
+    from mlp_study.config.shipped import shipped
 
     loader = ConfigLoaderImpl(create_config_search_path(str(shipped("conf"))))
     plain: Any = OmegaConf.to_container(load(loader, "config", [], RunMode.RUN), resolve=False)
     return dict(plain["hydra"])
+
+
+def _listed(recorded: Mapping[str, Any]) -> list[Any]:
+    """The overrides that a composed config says it was made of."""
+    kinds = [recorded.get(kind) for kind in ("hydra", "task")]
+    return [override for kind in kinds for override in (kind if isinstance(kind, list) else [kind])]
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -227,8 +233,8 @@ def _sweeper_setting(default: Mapping[str, Any], path: str, value: Any) -> bool:
     """Plain values; what Hydra instantiates along with the sweeper has keys that begin with an underscore."""
     if path == "storage":
         return True
-    instantiates = default.get("_recursive_", True) and any(key.startswith("_") for key in path.split("."))
-    return not instantiates and not _interpolates(value) and not (isinstance(value, list) and _nests(value))
+    nested = any(key.startswith("_") for key in path.split(".")) or (isinstance(value, list) and _nests(value))
+    return not (nested and default.get("_recursive_", True)) and not _interpolates(value)
 
 
 def _launcher_setting(default: Mapping[str, Any], path: str, value: Any) -> bool:

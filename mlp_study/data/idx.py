@@ -73,7 +73,7 @@ def _size(head: bytes) -> int:
     """The bytes of the file that an IDX header announces; 0 if it is none."""
     if len(head) < 4 or head[2] not in BYTES or len(head) < 4 + 4 * head[3]:
         return 0
-    sizes = struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]])
+    sizes: tuple[int, ...] = struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]])
     return 4 + 4 * head[3] + BYTES[head[2]] * math.prod(sizes)
 
 

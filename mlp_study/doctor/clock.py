@@ -18,4 +18,4 @@ def now() -> float:
     if not hasattr(_start, "at"):
         _start.at = (time.thread_time(), time.perf_counter())
     computing, passed = _start.at
-    return max(time.thread_time() - computing, (time.perf_counter() - passed) / PATIENCE)
+    return float(max(time.thread_time() - computing, (time.perf_counter() - passed) / PATIENCE))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlp_study.config.schema import FACTORS, RunConfig
-from mlp_study.probes.verdict import Glimpse, Verdict
+from mlp_study.doctor.forecast import Glimpse, Verdict
 
 SAFE_INDEX = 0.5  # a learning rate is cut so that the first step's stability index becomes this
 SLOWER = (0.1, 0.01)

@@ -15,13 +15,13 @@ from torch import Tensor
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
 from mlp_study.doctor.config_cures import Cure, candidates, changed, spelt
+from mlp_study.doctor.config_lookahead import INITIAL, STEPS, look_ahead
+from mlp_study.doctor.forecast import Glimpse, Verdict, is_lost, judge, truncated
 from mlp_study.errors import DataError
 from mlp_study.factors.optimizers import OPTIMIZERS
 from mlp_study.model.population import PopulationMLP
-from mlp_study.probes.verdict import Glimpse, Verdict, is_lost, judge, truncated
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lockstep import lockstep_order, shape_key
-from mlp_study.training.lookahead import INITIAL, STEPS, look_ahead
 from mlp_study.training.probing import chunks, observed
 
 if TYPE_CHECKING:

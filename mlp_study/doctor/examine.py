@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def examined(training: Training, notes: list[str], budget: float, told: Told) ->
         attempts, tried = search.run(), len(search.attempts)
         possible = max(plain.skill, _learnt([*attempts, own], base, plain))
     found = Diagnosis(
-        "", "", chance_of(courses, possible), rows=own.run.rows, total_steps=own.total, skill=course.reached
+        "", "", chance_of(courses, possible), rows=list(course.rows), total_steps=own.total, skill=course.reached
     )
     found.about, found.notes, found.possible = about(training), notes, possible
     found.tried = tried
@@ -84,7 +85,7 @@ def _reference(facts: Facts) -> Reference:
 
 
 def _own(base: Training, plain: Reference, began: float, budget: float, told: Told) -> list[Attempt]:
-    """The user's own training on copies, whole where the time allows it, then in other orders; the middle one first.
+    """The user's own training on a copy, whole where time allows, and then in other orders; the middle one first.
 
     A training whose success hangs on the order of its examples is no success.
     """
@@ -101,7 +102,7 @@ def _own(base: Training, plain: Reference, began: float, budget: float, told: To
 
 def _course(own: Attempt) -> Course:
     assert own.run is not None
-    return Course(own.run.rows, own.total, own.run.ended)
+    return Course(list(own.run.rows), own.total, own.run.ended)  # a copy: the search may train on beyond its end
 
 
 def _once(training: Training, plain: Reference, began: float, budget: float, told: Told) -> Attempt:
@@ -127,18 +128,42 @@ NEARLY = 0.95
 
 def _baseline(base: Training, budget: float) -> float | None:
     """The loss of the same training with inputs that do not belong to their targets: what tells nothing."""
-    parts = base.data.parts
-    if len(parts) < 2:
-        return None
-    from dataclasses import replace
-
-    order = torch.randperm(base.data.n, generator=torch.Generator().manual_seed(1), device="cpu").to(parts[0].device)
-    mixed = base.copy(replace(base.data, parts=(parts[0][order], *parts[1:])))
+    parts, data = base.data.parts, base.data
+    if len(parts) > 1:
+        order = torch.randperm(data.n, generator=torch.Generator().manual_seed(1), device="cpu").to(parts[0].device)
+        data = replace(data, parts=(parts[0][order], *parts[1:]))
+    mixed = base.copy(data)
+    _mix_inputs(mixed.model)
     run = Run(mixed).advance(min(base.total_steps, 300), now() + 0.1 * budget)
     loss = run.training.mean_loss()
     start = base.copy().mean_loss()
     known = [value for value in (loss, start) if math.isfinite(value)]
     return min(known) if known else None
+
+
+def _mix_inputs(model: torch.nn.Module) -> None:
+    """Permute what goes into a model among the examples of a minibatch, also where a target is made of the inputs.
+
+    A Lightning module's step may call its parts instead of itself.
+    """
+    inside: list[bool] = []
+    rng = torch.Generator().manual_seed(1)
+
+    def mix(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if module is not model and inside:
+            return None
+        if module is model:
+            inside.append(True)
+        rows = next((len(t) for t in inputs if isinstance(t, torch.Tensor) and t.ndim), 0)
+        order = torch.randperm(rows, generator=rng)
+        return tuple(
+            t[order.to(t.device)] if isinstance(t, torch.Tensor) and t.ndim and len(t) == rows else t for t in inputs
+        )
+
+    model.register_forward_pre_hook(mix)
+    model.register_forward_hook(lambda *_: inside.clear(), always_call=True)
+    for part in model.children():
+        part.register_forward_pre_hook(mix)
 
 
 def _learnt(attempts: list[Attempt], base: Training, plain: Reference) -> float:
@@ -156,8 +181,6 @@ def _learnt(attempts: list[Attempt], base: Training, plain: Reference) -> float:
 
 
 def _generalises(best: Attempt, base: Training) -> bool:
-    from dataclasses import replace
-
     from mlp_study.doctor.changes import apply
 
     n = base.data.n
@@ -175,7 +198,7 @@ def _generalises(best: Attempt, base: Training) -> bool:
     if run.ended or new.task is None:
         return False
     new.data = replace(whole, parts=rest, n=n - cut)
-    return new.skill()[0] > SIGNAL
+    return new.skill()[0] > max(SIGNAL, 2 / math.sqrt(n - cut))  # more than chance on so many examples
 
 
 def _judge(
@@ -207,8 +230,11 @@ def _judge(
         found.why = (
             "nothing was found that inputs tell of targets: no plain model and no fix does better than a constant guess"
         )
+        found.verdict = "will not train"
         one = next((c for c in found.causes if "one class" in c.evidence or "all inputs are equal" in c.evidence), None)
         found.why = one.evidence if one else found.why
+        if one is None:
+            found.causes.insert(0, Cause("labels", found.why))
     elif course.failed and own.run is not None and own.run.diverged:
         found.why = f"the loss stops being finite at step {own.run.diverged:,}"
     elif course.failed and own.run is not None:

@@ -167,7 +167,7 @@ def taken(  # noqa: PLR0911 - one for each kind
         return _of_loader(data, batch_size)
     if isinstance(data, IterableDataset):
         return _of_loader(DataLoader(data, batch_size or 32), None)
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset) or _is_pairs(data):
         loader = DataLoader(data, min(batch_size or 32, max(len(data), 1)), shuffle=shuffle)  # type: ignore[arg-type]
         return _of_loader(loader, None)
     if isinstance(data, Tensor) or _is_array(data):
@@ -177,8 +177,6 @@ def taken(  # noqa: PLR0911 - one for each kind
         data = (data["x"], data["y"])
     if isinstance(data, (list, tuple)) and len(data) >= 2 and not isinstance(data[0], (list, tuple, dict)):
         return _of_arrays(data, batch_size, shuffle)
-    if isinstance(data, list) and data and isinstance(data[0], tuple) and not np.ndim(data[0][-1]):  # examples
-        return _of_loader(DataLoader(data, min(batch_size or 32, len(data)), shuffle=shuffle), None)  # type: ignore[arg-type]
     if isinstance(data, (list, tuple)) and data and next(tensors_in(data), None) is not None:
         batches = list(data)
         return Examples((), batches, sum(map(size_of, batches))), size_of(batches[0]), shuffle, True
@@ -187,6 +185,14 @@ def taken(  # noqa: PLR0911 - one for each kind
     if isinstance(data, Iterator):
         raise DataError(f"data is a {type(data).__name__}, which can be read only once; diagnose takes {TAKES}")
     raise DataError(f"data is a {type(data).__name__}; diagnose takes {TAKES}")
+
+
+def _is_pairs(data: Any) -> bool:
+    """Whether it is a list of single examples (x, y): PyTorch takes one as a data set."""
+    first = data[0] if isinstance(data, (list, tuple)) and data else None
+    if not isinstance(first, (list, tuple)) or len(first) != 2 or not isinstance(first[0], (Tensor, np.ndarray)):
+        return False
+    return isinstance(first[1], (int, float, np.number)) or getattr(first[1], "ndim", 1) == 0
 
 
 def _is_array(value: Any) -> bool:
@@ -216,21 +222,15 @@ def tensor_of(name: str, value: Any) -> tuple[Tensor, tuple[Any, ...]]:
     array = value.to_numpy() if hasattr(value, "to_numpy") else np.asarray(value)
     try:
         if array.dtype == object and name == "x":
-            _check_columns(value)
             array = array.astype(np.float64)
         elif array.dtype.kind in "OUS":
             names, codes = np.unique(array.astype(str), return_inverse=True)
             return torch.as_tensor(codes.reshape(array.shape)), tuple(names.tolist())
-        return torch.as_tensor(np.require(array, requirements=["C", "W"])), ()
+        return torch.as_tensor(np.require(array, requirements=["C", "W"])), ()  # copied where it may not be written to
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is a {type(value).__name__} of {array.dtype}; it takes numbers") from error
-
-
-def _check_columns(table: Any) -> None:
-    """Refuse a table with words, by the column's name."""
-    for column in getattr(table, "columns", ()):
-        if table[column].dtype.kind not in "biuf" and any(isinstance(word, str) for word in table[column]):
-            raise DataError(f"column {column} of x holds words; diagnose takes numbers: encode it, as with get_dummies")
+        words = [c for c in getattr(value, "columns", ()) if getattr(value[c].dtype, "kind", "O") not in "biuf"]
+        where = f" whose column {words[0]!r} holds {value[words[0]].dtype}" if words else f" of {array.dtype}"
+        raise DataError(f"{name} is a {type(value).__name__}{where}; it takes numbers") from error
 
 
 def _of_loader(loader: DataLoader[Any], batch_size: int | None) -> tuple[Examples, int | None, bool, bool]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.doctor.forecast import DEAD, SATURATED
 from mlp_study.errors import DataError
-from mlp_study.probes.verdict import DEAD, SATURATED
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from mlp_study.doctor.text import SHOWN, course_words, fix_words, headline, keys_of, sentence
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from mlp_study.doctor.diagnosis import Diagnosis
+    from mlp_study.doctor.watch import Health
 
 COLOURS = {"will train": "#1a7f37", "will train slowly": "#9a6700", "will not train": "#cf222e"}
 
@@ -36,12 +39,27 @@ def html_of(d: Diagnosis) -> str:
 
 def _picture(d: Diagnosis) -> str:
     """The figure as an SVG image."""
+    if len(d.rows) < 2:
+        return ""
+    return _image(d.figure(), f"skill along the training, to {d.skill:.2f}, and what each fix reaches")
+
+
+def health_html(health: Health) -> str:
+    """A watched training: what was found, then the figure."""
+    found = [
+        f"<li><b>step {at}</b>{f', {escape(c.where)}' if c.where else ''}: {escape(c.evidence)}</li>"
+        for at, c in zip(health.found_at, health.causes, strict=True)
+    ]
+    said = f"<ul>{''.join(found)}</ul>" if found else "<p>nothing found</p>"
+    picture = _image(health.figure(), "the training, layer by layer")
+    return f"<div><p><b>{health.steps} steps watched</b></p>{said}{picture}</div>"
+
+
+def _image(figure: Figure, told: str) -> str:
+    """A figure as an SVG image."""
     import base64
     import io
 
-    if len(d.rows) < 2:
-        return ""
     file = io.BytesIO()
-    d.figure().savefig(file, format="svg", bbox_inches="tight")
-    told = escape(f"skill along the training, to {d.skill:.2f}, and what each fix reaches")
-    return f'<img alt="{told}" src="data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    figure.savefig(file, format="svg", bbox_inches="tight")
+    return f'<img alt="{escape(told)}" src="data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}">'

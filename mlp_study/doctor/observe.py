@@ -83,10 +83,17 @@ class _Watch(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def watching(model: nn.Module) -> Iterator[Seen]:
-    """Record the operations of a model's passes, by whichever way they are called, and the losses."""
+def watching(model: nn.Module, itself: bool = True) -> Iterator[Seen]:
+    """Record the operations of a model's passes, by whichever way they are called, and the losses.
+
+    Args:
+        model: whose modules are named.
+        itself: whether its own pass is still to begin; not, where one of its hooks asks.
+    """
     seen, stack, handles = Seen(), [], []
     for name, module in model.named_modules():
+        if module is model and not itself:
+            continue
         handles.append(module.register_forward_pre_hook(lambda _m, _a, name=name: stack.append(name)))
         handles.append(module.register_forward_hook(lambda _m, _a, _o: void(stack.pop()), always_call=True))
     try:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlp_study.doctor.forecast import LEARNS
 from mlp_study.factors.diagnostics import DIAGNOSTICS
-from mlp_study.probes.verdict import LEARNS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -123,13 +123,18 @@ def _above(reached: float, constant: float) -> float:
 
 
 def _explained(truth: Tensor, guess: Tensor) -> float:
-    """The share of the values' variance that is explained, each column's own; constant columns do not count."""
+    """The share of the values' variance that is explained: each column's own, weighted by the column's deviation.
+
+    Of a picture, pixels that hardly change count little; a column that is worse than its mean counts as 0.
+    """
     t, g = truth.double(), guess.double()
     total = ((t - t.mean(0)) ** 2).sum(0)
     kept = total > 0
     if not kept.any():
         return 0.0
-    return max(0.0, (1 - ((t - g) ** 2).sum(0)[kept] / total[kept]).mean().item())
+    shares = (1 - ((t - g) ** 2).sum(0)[kept] / total[kept]).clamp_min(0.0)
+    weights = total[kept].sqrt()
+    return ((shares * weights).sum() / weights.sum()).item()
 
 
 def task_of(  # noqa: PLR0911 - one for each kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import re
@@ -121,14 +122,16 @@ class Option:
             return got if self.type is bool and isinstance(got, bool) else None
         if self.type is str:
             return got if isinstance(got, str) else None
-        if isinstance(got, str):  # YAML 1.1 reads 1e-7 as text
+        if isinstance(got, str) and got.isascii():  # YAML 1.1 reads 1e-7 as text; not digits of other scripts
             try:
                 got = float(got) if self.type is float else int(got)
             except ValueError:
                 return None
         if self.type is int:
             return got if isinstance(got, int) else None
-        return float(got) if isinstance(got, int | float) else None
+        with contextlib.suppress(OverflowError):  # a whole number beyond what a float holds
+            got = float(got) + 0.0 if isinstance(got, int | float) else None  # of the two zeros the one without a sign
+        return got if isinstance(got, float) else None
 
     def _inside(self, value: Any) -> bool:
         if isinstance(value, float) and abs(value) > LARGEST:

@@ -26,6 +26,7 @@ STYLES: dict[str, dict[str, Any]] = {  # dashed and hollow against solid and fil
 WIDEST, QUANTILE = 0.5, 0.75  # a band that covers more than half of the axis in a quarter of its epochs is left out
 MARGIN = 0.05  # of what the means span, beyond them on either side
 LEAST = {"loss": 0.05, "accuracy": 0.02}  # of a loss, and an accuracy: an axis over less has ticks of many digits
+BELOW_CHANCE = 0.03  # an accuracy axis begins at the latest
 ABOVE = 1e3  # times the middle group's first loss: where a loss axis of several groups ends at the latest
 LEFT = f" Triangle: a loss above the axis, which ends at {ABOVE:,.0f} times the middle group's first training loss."
 STOPPED = "early_stopped"  # the outcome of a run whose last value counts on
@@ -40,6 +41,7 @@ def learning_curves(
     title: str = "",
     validation: str = "validation",
     loss_end: float | None = None,
+    chance: float | None = None,
 ) -> Figure:
     """Training (dashed) and validation (solid) curves, one panel a metric.
 
@@ -53,6 +55,7 @@ def learning_curves(
         title: above it all.
         validation: what the solid lines are called; ``test`` where the test set validates.
         loss_end: where the loss axis ends at the latest; None: at ``loss_limit`` of these groups.
+        chance: the accuracy of one answer to every image, drawn as a dotted line; None: not drawn.
     """
     from matplotlib.lines import Line2D
 
@@ -63,12 +66,10 @@ def learning_curves(
     names = [f"{name} (n = {n})" for (name, _), n in zip(groups, seeds, strict=True)] if by else []
     width = PANEL * len(metrics)
     rows = -(-len(names) // entries_across(names, width)) if names else 0
-    limit = loss_limit([_first_loss(table) for _, table in groups]) if loss_end is None else loss_end
-    some = [table for _, table in groups if any(len(_beyond(table, part, -math.inf)) for part in STYLES)]
-    beyond = [any(len(_beyond(table, part, limit)) for part in STYLES) for table in some]
-    limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
-    leaving = "loss" in metrics and any(beyond) and math.isfinite(limit)
-    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, _caption(seeds, curves, metrics) + LEFT * leaving)
+    limit, leaving = _limit([table for _, table in groups], loss_end)
+    caption = _caption(seeds, curves, metrics) + LEFT * (leaving and "loss" in metrics)
+    caption += "" if chance is None else f" Dotted: chance, {chance:.3g}."
+    sheet = Sheet(width, 3.0 + LINE * (rows + 1), title, caption)
     if names:
         look = zip(names, looks, strict=True)
         sheet.legend([Line2D([], [], color=c, marker=m, markersize=4, label=name) for name, (c, m) in look])
@@ -87,9 +88,21 @@ def learning_curves(
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         plain(axes)
         _scale(axes, metric, limit)
+        if metric == "accuracy" and chance is not None:
+            axes.axhline(chance, color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+            axes.set_ylim(min(axes.get_ylim()[0], chance - BELOW_CHANCE))
         for (_, table), (colour, _) in zip(groups, looks, strict=True):  # the means have set the axis, bands do not
             _draw_bands(axes, table, metric, colour)
     return sheet.figure
+
+
+def _limit(tables: Sequence[Rows], loss_end: float | None) -> tuple[float, bool]:
+    """Where the loss axis ends at the latest, and whether a group goes beyond."""
+    limit = loss_limit([_first_loss(table) for table in tables]) if loss_end is None else loss_end
+    some = [table for table in tables if any(len(_beyond(table, part, -math.inf)) for part in STYLES)]
+    beyond = [any(len(_beyond(table, part, limit)) for part in STYLES) for table in some]
+    limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
+    return limit, any(beyond) and math.isfinite(limit)
 
 
 def _split(curves: Any, by: str) -> list[tuple[str, Rows]]:

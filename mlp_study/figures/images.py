@@ -19,42 +19,57 @@ GRID = 96  # test images in the prediction grid, as the source `sixteen_units` s
 ACROSS = 12  # of them in a row
 
 
-def first_layer_weights(weight_OI: Array, height: int, width: int, title: str = "") -> Figure:
+def first_layer_weights(
+    weight_OI: Array, height: int, width: int, title: str = "", dead_O: Array | None = None
+) -> Figure:
     """Each first-layer unit's weights as an image of the input's size: blue negative, white zero, red positive.
 
-    One colour scale for all units, symmetric around zero; grey pixels are weights that are not finite.
+    Each unit has a scale of its own, up to its largest weight, so that a small one shows its pattern, too; grey pixels
+    are weights that are not finite.
 
     Args:
         weight_OI: [O, I] with I = height * width pixels, row-major; any O.
         height: of an image, in pixels.
         width: of an image, in pixels.
         title: above it.
+        dead_O: which units pass nothing on for any image; they get an orange frame. None: not known.
     """
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import Normalize, to_rgb
 
     weight_OI = np.asarray(weight_OI, dtype=float)
     units, finite = len(weight_OI), np.isfinite(weight_OI)
-    limit = float(np.abs(weight_OI[finite]).max(initial=0.0)) or 1.0
-    scale = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu_r"])
-    tiles = scale.to_rgba(np.where(finite, weight_OI, 0.0), bytes=True)[..., :3].reshape(units, height, width, 3)
+    known_OI = np.where(finite, weight_OI, 0.0)
+    largest_O = np.abs(known_OI).max(axis=1, initial=0.0)
+    scale = ScalarMappable(Normalize(-1, 1), colormaps["RdBu_r"])
+    relative_OI = known_OI / np.where(largest_O > 0, largest_O, 1.0)[:, None]
+    tiles = scale.to_rgba(relative_OI, bytes=True)[..., :3].reshape(units, height, width, 3)
     tiles[~finite.reshape(units, height, width)] = 150
-    mosaic = tiled(tiles, columns(units, height / width), gap=1 if units <= 36 else max(1, width // 10), ground=210)
+    gap = max(1, width // 10)
+    across = columns(units, height / width)
+    mosaic = tiled(tiles, across, gap, ground=210)
+    dead = [] if dead_O is None else np.flatnonzero(dead_O).tolist()
+    for unit in dead:
+        y, x = (height + gap) * (unit // across), (width + gap) * (unit % across)
+        frame = np.ones((height + 2 * gap, width + 2 * gap), dtype=bool)
+        frame[gap:-gap, gap:-gap] = False
+        mosaic[y : y + height + 2 * gap, x : x + width + 2 * gap][frame] = [round(255 * c) for c in to_rgb(WRONG)]
     body = 6.0 * mosaic.shape[0] / mosaic.shape[1]
-    plural = "s" if units != 1 else ""
-    caption = f"n = {units} unit{plural}, row by row; {height} x {width} weights each, one scale for all."
+    caption = (
+        f"n = {units} unit{'s' * (units != 1)}, row by row; {height} x {width} weights each. The largest weight of a "
+    )
+    caption += f"unit lies between {largest_O.min(initial=0.0):.3g} and {largest_O.max(initial=0.0):.3g}."
+    caption += f" Orange frame: {len(dead)} dead." if dead else ""
     sheet = Sheet(7.2, body, title, caption)
     axes = sheet.panel(0.1, 6.1)
     axes.imshow(_opaque(mosaic), interpolation="nearest" if mosaic.shape[1] < 660 else "antialiased", aspect="auto")
     axes.set_axis_off()
     squeeze = max(0.0, (body - 6.0) / 2)
     bar = sheet.panel(6.25, 6.42, below=0.06 + squeeze, above=0.06 + squeeze)
-    legend = sheet.figure.colorbar(scale, cax=bar)
-    legend.set_label("weight (per unit of scaled input)")
-    bar.tick_params(labelsize=8)  # room for three decimals and a sign; beyond, the scale has a factor
-    bar.ticklabel_format(axis="y", scilimits=(-2, 4))
+    sheet.figure.colorbar(scale, cax=bar).set_label("weight / the unit's largest")
+    bar.tick_params(labelsize=8)
     return sheet.figure
 
 

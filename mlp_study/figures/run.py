@@ -50,17 +50,18 @@ class RunFigures:
             WriteError: the disk is full or read-only.
         """
         images = self._images
-        size = {"height": images.height, "width": images.width}
+        height, width = images.height, images.width
         figures = {"curves": _curves_figure(curves, self._validation, title)}
         if weight_OI is not None:
-            figures["weights"] = first_layer_weights(weight_OI.float().numpy(), **size, title=title)
+            figures["weights"] = first_layer_weights(weight_OI.float().numpy(), height, width, title)
         if predictions_N is not None:
             figures["predictions"] = prediction_grid(
                 images_NI=images.test_images_NI[:GRID].numpy(),
                 labels_N=images.test_labels_N[:GRID].numpy(),
                 predictions_N=predictions_N[:GRID].numpy(),
                 classes=images.classes,
-                **size,
+                height=height,
+                width=width,
                 title=title,
             )
         return {name: save_png(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()}

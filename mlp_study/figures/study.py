@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_BARS = 30
+ROOM = 1.005  # less an accuracy is its error on the colour scale, which has no end at 1 otherwise
+TICKS = (0.5, 0.8, 0.9, 0.95, 0.98)  # accuracies on the colour scale
 WIDEST = 14.5  # inches: of a map, 1,600 pixels
 ROOMY = 1.15  # inches: a column that holds a mean beside its deviation
 MOST_LETTERS = 36  # of a label's line
@@ -50,7 +52,7 @@ def value_map(
     value: str,
     pooled: Sequence[str] = (),
 ) -> Figure:
-    """Mean, deviation, n and the mark of failure of each combination of two factors; colour is the mean, 0 to 1.
+    """Mean, deviation, n and the mark of failure of each combination of two factors; colour is the mean.
 
     Args:
         cells: by the values of both factors.
@@ -58,7 +60,7 @@ def value_map(
         columns: of the second, left to right.
         names: of the two factors.
         value: what is shown, with its unit.
-        pooled: other factors in which the runs of a cell differ.
+        pooled: the factors that a cell averages over.
     """
     down = ["\n".join(textwrap.wrap(name, MOST_LETTERS)) for name in rows]
     left = _margin([line for name in down for line in name.split("\n")])
@@ -75,35 +77,42 @@ def value_map(
     wide = max(4.6, left + column_width * len(columns) + 1.0)
     high = max(row_high * len(rows), LETTER * len(names[0])) + under + 0.25
     count = sum(cell.n for cell in cells.values())
-    over_runs = f"Mean ± standard deviation over n runs{differing(pooled)}; in words: how most of them failed."
-    caption = f"{over_runs} n = {count} runs in all."
+    over_runs = (
+        f"Mean over n runs, averaged over {', '.join(pooled)}" if pooled else "Mean ± standard deviation over n runs"
+    )
+    caption = f"{over_runs}; in words: how most of them failed. n = {count} runs in all."
     sheet = Sheet(wide, high, value, caption)
     axes = sheet.panel(left, wide - 0.85, below=under, above=0.05)
     bar = sheet.panel(wide - 0.7, wide - 0.55, below=under, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
-    shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    axes.figure.colorbar(shown, cax=bar)
+    shown = _coloured(axes, bar, means)
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6 if tight else 7, "parse_math": False}
     for (row, column), cell in cells.items():
         place = (columns.index(column), rows.index(row))
-        colour = text_on(shown.cmap(cell.mean) if math.isfinite(cell.mean) else "white")  # the scale is 0 to 1
-        axes.text(
-            *place,
-            texts[row, column],
-            ha="center",
-            va="center",
-            fontsize=6 if tight else 7,
-            color=colour,
-            parse_math=False,
-        )
+        colour = text_on(shown.to_rgba(cell.mean) if math.isfinite(cell.mean) else "white")
+        axes.text(*place, texts[row, column], color=colour, **style)
     _ticks(axes, over, down, names)
     if tight:
         axes.set_xticks(range(len(over)), over, rotation=90, fontsize=8, parse_math=False)
     return sheet.figure
 
 
-def differing(pooled: Sequence[str]) -> str:
-    """What a mean of runs is over beside their seeds, in words; nothing if they differ in no factor."""
-    return f", which differ in {', '.join(pooled)}" if pooled else ""
+def _coloured(axes: Axes, bar: Axes, means: Sequence[Sequence[float]], **more: Any) -> Any:
+    """Accuracies as colours, which span those that are there, evenly on the logarithm of the error.
+
+    Between 0.9 and 0.99 as much happens as between 0 and 0.9.
+    """
+    import numpy as np
+    from matplotlib.colors import FuncNorm
+
+    known = [mean for row in means for mean in row if math.isfinite(mean)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    low = max(0.0, min(low, high - 0.05))
+    norm = FuncNorm((lambda a: -np.log10(ROOM - a), lambda place: ROOM - 10**-place), low, max(high, low + 1e-3))
+    shown = axes.imshow(means, cmap="cividis", norm=norm, aspect="auto", **more)
+    ticks = [tick for tick in TICKS if low < tick < high]
+    axes.figure.colorbar(shown, cax=bar, ticks=[low, *ticks, high], format="%.3g")
+    return shown
 
 
 def _told(cell: Estimate, tight: bool) -> str:
@@ -146,7 +155,7 @@ def phase_diagram(
         names: of the two factors.
         value: what is shown, with its unit.
         index: sharpness at initialisation over the optimizer's threshold; None: not recorded.
-        pooled: other factors in which the runs of a cell differ.
+        pooled: the factors that a cell averages over.
     """
     import numpy as np
 
@@ -154,13 +163,12 @@ def phase_diagram(
     told = "Line: sharpness at initialisation meets the optimizer's limit." if known else "Sharpness was not recorded."
     left, across = _margin(rows), max(4.1, (0.15 + LETTER * max(map(len, columns))) * min(len(columns), 12))
     runs = f"n = {sum(cell.n for cell in cells.values())} runs"
-    more = f", those of a cell{differing(pooled).removeprefix(', which')}" if pooled else ""
+    more = f", averaged over {', '.join(pooled)}" if pooled else ""
     sheet = Sheet(left + across + 1.1, 4.4, value, f"{told} {runs}{more}.")
     axes = sheet.panel(left, left + across, below=0.5, above=0.05)
     bar = sheet.panel(left + across + 0.15, left + across + 0.3, below=0.5, above=0.05)
     means = [[cells[r, c].mean if (r, c) in cells else math.nan for c in columns] for r in rows]
-    shown = axes.imshow(means, cmap="cividis", vmin=0, vmax=1, aspect="auto", origin="lower")
-    axes.figure.colorbar(shown, cax=bar)
+    _coloured(axes, bar, means, origin="lower")
     if index is not None and known:
         logs = np.array(
             [[math.log10(i) if (i := index.get((r, c), 0.0)) > 0 else math.nan for c in columns] for r in rows]

@@ -31,9 +31,8 @@ class Backprop:
         self._last = len(mlp.weights) - 1
         self._all_weights = list(mlp.weights)  # a ParameterList is slow to ask, and each step asks
         self._beside = list(mlp.parameters())[2 * len(mlp.weights) :]
-        self._has_bias = [mlp.has_bias(layer) for layer in range(len(mlp.weights))]
-        self._groups = [mlp.groups_in(layer) for layer in range(mlp.hidden)]
-        formulas = all(s.entry.slope is not None for groups in self._groups for s in groups)
+        self._groups = mlp.activation_groups
+        formulas = all(s.entry.slope is not None for s in self._groups)
         self._plain = formulas and not mlp.drops and not self._beside
         self._inputs: list[Tensor] = []  # of each product
         self._weights: list[Tensor] = []  # in the products' precision
@@ -57,7 +56,7 @@ class Backprop:
     def _between(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         if self._plain:
             ends: list[tuple[Tensor, Tensor]] = []
-            for s, z_mOB in zip(self._groups[layer], split_by_group(self._groups[layer], z_KOB), strict=True):
+            for s, z_mOB in zip(self._groups, split_by_group(self._groups, z_KOB), strict=True):
                 ends.append((z_mOB, s.entry.function(z_mOB, **s.options_like(z_mOB))))
             self._ends.append(ends)
             return joined([a_mOB for _, a_mOB in ends])
@@ -79,8 +78,7 @@ class Backprop:
         slope_KOB = slope_KCB.to(self._weights[-1].dtype)
         for layer in range(self._last, -1, -1):
             inputs = self._inputs[layer]
-            bias_KO1 = slope_KOB.sum(2, keepdim=True, dtype=dtype)
-            biases.append(bias_KO1 if self._has_bias[layer] else bias_KO1.zero_())
+            biases.append(slope_KOB.sum(2, keepdim=True, dtype=dtype))
             if layer == 0:
                 weights.append(LazyGradient(slope_KOB, inputs if self.mlp.fed else inputs.mT, self.mlp.fed))
                 break
@@ -91,7 +89,7 @@ class Backprop:
 
     def _through(self, layer: int, slope_KOB: Tensor, found: dict[int, Tensor]) -> Tensor:
         """Take the slope back through what stands between two products; its parameters' gradients go to ``found``."""
-        ends, groups = self._ends[layer], self._groups[layer]
+        ends, groups = self._ends[layer], self._groups
         if self._plain:
             of_groups = zip(groups, split_by_group(groups, slope_KOB), ends, strict=True)
             return joined([s.entry.slope(g_mOB, *end, **s.options_like(g_mOB)) for s, g_mOB, end in of_groups])

@@ -200,23 +200,8 @@ class PopulationMLP(nn.Module):
 
     def activated(self, layer: int, z_KOB: Tensor, keys_K: Tensor | None) -> Tensor:
         """Apply each group's own activation, then dropout."""
-        a_KOB = by_group(self.groups_in(layer), partial(self._activate, layer), z_KOB)
+        a_KOB = by_group(self.activation_groups, partial(self._activate, layer), z_KOB)
         return self._dropped(layer, a_KOB, keys_K) if self.drops and keys_K is not None else a_KOB
-
-    def groups_in(self, layer: int) -> list[MemberGroup]:
-        """The groups of members by their activation in a hidden layer: here the same ones in every layer."""
-        del layer
-        return self.activation_groups
-
-    def norm_in(self, layer: int) -> str:
-        """What normalizes a hidden layer's pre-activations: here the same in every layer."""
-        del layer
-        return self.norm
-
-    def has_bias(self, layer: int) -> bool:
-        """Whether a layer's biases are trained: here all are."""
-        del layer
-        return True
 
     def _activate(self, layer: int, group: MemberGroup, z_mOB: Tensor) -> Tensor:
         activated: Tensor = group.entry.function(z_mOB, **self.activation_options(group, layer))
@@ -237,9 +222,9 @@ class PopulationMLP(nn.Module):
 
     def _normalized(self, layer: int, z_KOB: Tensor) -> Tensor:
         """Normalize over B (batch, Ioffe and Szegedy 2015) or over O (layer, Ba et al. 2016)."""
-        if self.norm_in(layer) == "none":
+        if self.norm == "none":
             return z_KOB
-        if self.norm_in(layer) == "layer":
+        if self.norm == "layer":
             var_K1B, mean_K1B = torch.var_mean(z_KOB, dim=1, correction=0, keepdim=True)
             z_KOB = (z_KOB - mean_K1B) * torch.rsqrt(var_K1B + NORM_EPS)
         else:
@@ -314,16 +299,14 @@ class PopulationMLP(nn.Module):
 
     def select(self, keep: Sequence[int], per_stream: Sequence[int]) -> PopulationMLP:
         """Return a smaller population of the members ``keep``, in that order, with the same numbers."""
-        chosen = self.unfilled([self.configs[k] for k in keep], per_stream).to(self.weights[0])
+        chosen = PopulationMLP(
+            [self.configs[k] for k in keep], self.sizes[0], self.sizes[-1], per_stream, draw=False
+        ).to(self.weights[0])
         index, mine = torch.tensor(list(keep), device=self.weights[0].device), self.tensors()
         with torch.no_grad():
             for name, tensor in chosen.tensors().items():
                 tensor.copy_(mine[name].index_select(0, index))
         return chosen.train(self.training)
-
-    def unfilled(self, configs: Sequence[RunConfig], per_stream: Sequence[int]) -> PopulationMLP:
-        """Make a population of other members of this shape and kind, with all numbers zero."""
-        return PopulationMLP(configs, self.sizes[0], self.sizes[-1], per_stream, draw=False)
 
 
 def _exact(logits_KCB: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ class LayerCount:
 
 def rules(mlp: PopulationMLP, layer: int) -> list[tuple[slice, Activation, dict[str, Any]]]:
     """Return each group's members, their activation in this hidden layer, and its options there."""
-    return [(g.members, g.entry, mlp.activation_options(g, layer)) for g in mlp.groups_in(layer)]
+    return [(g.members, g.entry, mlp.activation_options(g, layer)) for g in mlp.activation_groups]
 
 
 @torch.no_grad()

@@ -236,14 +236,13 @@ class WandbRun:
 
         self._do(add)
 
-    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    def table(self, name: str, columns: list[Any], rows: list[Any]) -> None:
         """Add a table, such as a sweep's of all its runs."""
 
         def add() -> None:
             import wandb
 
-            names: list[Any] = list(columns)
-            self._run.log({name: wandb.Table(columns=names, data=rows, allow_mixed_types=True)})
+            self._run.log({name: wandb.Table(columns=columns, data=rows, allow_mixed_types=True)})
 
         self._do(add)
 

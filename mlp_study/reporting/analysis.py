@@ -98,7 +98,7 @@ class Analysis:
     @cached_property
     def labels(self) -> list[str]:
         """The combinations as legends have them."""
-        return [label(self.factors, group) for group in self.groups]
+        return ["this run"] if len(self.runs) == 1 else [label(self.factors, group) for group in self.groups]
 
     @cached_property
     def group_of(self) -> np.ndarray:
@@ -205,11 +205,10 @@ class Analysis:
         found = []
         for members in self.groups.values():
             ends = [self._watched(i) if math.isnan(epochs[i]) else float(epochs[i]) for i in members]
-            pace = [measured(self.runs[i], "seconds") / measured(self.runs[i], "epochs") for i in members]
-            finite = [value for value in pace if math.isfinite(value)]
-            told = kaplan_meier(np.array(ends), np.isfinite(epochs[members]))
-            seconds = told[0] * sum(finite) / len(finite) if finite else math.nan
-            found.append(Time(int(np.isfinite(epochs[members]).sum()), *told, seconds))
+            spent, trained = (sum(measured(self.runs[i], name) for i in members) for name in ("seconds", "epochs"))
+            median, low, high = kaplan_meier(np.array(ends), np.isfinite(epochs[members]))
+            seconds = median * spent / trained if trained else math.nan
+            found.append(Time(int(np.isfinite(epochs[members]).sum()), median, low, high, seconds))
         return found
 
     def _watched(self, i: int) -> float:
@@ -234,14 +233,16 @@ def kaplan_meier(ends: np.ndarray, reached: np.ndarray) -> tuple[float, float, f
     """
     from scipy.stats import CensoredData, ecdf
 
+    if not reached.any():
+        return math.inf, math.nan, math.nan
     found = ecdf(CensoredData(uncensored=ends[reached], right=ends[~reached])).sf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # at the last time the formula of the interval has no value
         interval = found.confidence_interval(method="log-log")
-    times = [*found.quantiles.tolist(), math.inf]
+    times: list[float] = [*found.quantiles.tolist(), math.inf]
 
     def first_below(survival: np.ndarray) -> float:
-        return times[next((i for i, value in enumerate(survival.tolist()) if not value > 0.5), len(times) - 1)]
+        return float(times[next((i for i, value in enumerate(survival.tolist()) if not value > 0.5), len(times) - 1)])
 
     median = first_below(found.probabilities)
     if len(ends) < 2:

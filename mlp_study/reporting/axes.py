@@ -48,7 +48,7 @@ def axis_of(runs: Sequence[Run], groups: Members, key: str, most: int) -> Axis:
         codes = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
         return Axis(key, [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)], codes.tolist(), values)
     place = {name: i for i, name in enumerate(levels)}
-    return Axis(key, levels, [place[text(run.get(key))] for run in firsts])
+    return Axis(key, [tick(level) for level in levels], [place[text(run.get(key))] for run in firsts])
 
 
 def factors_of(runs: Sequence[Run], settings: Iterable[str], kind: str = "sweep") -> tuple[list[str], list[str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from mlp_study.doctor.forecast import DEAD, PLATEAU, SATURATED, UNSTABLE, VANISHED, vanishing
 from mlp_study.factors.losses import LOSSES
-from mlp_study.probes.verdict import DEAD, PLATEAU, SATURATED, UNSTABLE, VANISHED, vanishing
 from mlp_study.reporting.axes import Members, Run, measured
 from mlp_study.runtime.statistics import mean_deviation
 

@@ -92,33 +92,34 @@ def _shown(
         sure_N, predicted_N = torch.softmax(model(inputs_NI).float(), dim=1).max(dim=1)
     labels_N, count = images.test_labels_N, len(images.classes)
     counts = torch.bincount(labels_N * count + predicted_N, minlength=count * count).reshape(count, count)
-    layers = preactivations(model, inputs_NI[:PROBED])
+    layers = hidden_layers(model, inputs_NI[:PROBED])
+    dead_O = (layers[0][1].amax(dim=0) == layers[0][1].amin(dim=0)).numpy() if layers else None
     data = {
         "confusion": {"classes": list(images.classes), "counts": counts.tolist()},
-        "histograms": [histogram(z_NO) for z_NO in layers],
+        "histograms": [histogram(z_NO) for z_NO, _ in layers],
     }
     matrix = confusion_matrix(labels_N.numpy(), predicted_N.numpy(), images.classes)
     drawn = [
-        *_pictures(model, images, predicted_N, sure_N),
+        *_pictures(model, images, predicted_N, sure_N, dead_O),
         Picture.of("confusion_matrix", "", "", matrix, charted=True),
     ]
     if layers:
-        own, seen = config.activation, f"{len(layers[0])} test images, after training"
-        figure = preactivation_histograms([z_NO.T.numpy() for z_NO in layers], own.name, own.options, seen=seen)
+        own, seen = config.activation, f"{len(layers[0][0])} test images, after training"
+        figure = preactivation_histograms([z_NO.T.numpy() for z_NO, _ in layers], own.name, own.options, seen=seen)
         drawn.append(Picture.of("preactivations", "", "", figure, charted=True))
     return data, drawn
 
 
-def preactivations(model: nn.Sequential, inputs_NI: Tensor) -> list[Tensor]:
-    """What each hidden layer's activation receives, [N, O] each."""
+def hidden_layers(model: nn.Sequential, inputs_NI: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What each hidden layer's activation receives and returns, [N, O] each."""
     import torch
 
-    found, a = [], inputs_NI
+    found, a_NI = [], inputs_NI
     with torch.no_grad():
         for name, module in model.named_children():
+            z_NO, a_NI = a_NI, module(a_NI)
             if name.startswith("activation_"):
-                found.append(a)
-            a = module(a)
+                found.append((z_NO, a_NI))
     return found
 
 
@@ -132,7 +133,9 @@ def histogram(z_NO: Tensor) -> dict[str, Any]:
     return {"share": listed(counts / max(len(z), 1)), "edges": listed(edges)}
 
 
-def _pictures(model: nn.Sequential, images: ImageSet, predicted_N: Tensor, sure_N: Tensor) -> Iterator[Picture]:
+def _pictures(
+    model: nn.Sequential, images: ImageSet, predicted_N: Tensor, sure_N: Tensor, dead_O: Any
+) -> Iterator[Picture]:
     """Predictions on the first test images, the most confident mistakes, and the first layer's weights."""
     import torch
 
@@ -163,4 +166,4 @@ def _pictures(model: nn.Sequential, images: ImageSet, predicted_N: Tensor, sure_
     told = (
         f"Weights of the {len(weight_OI)} units of the first layer as images: blue negative, white zero, red positive."
     )
-    yield Picture.of("weights", "First-layer weights", told, first_layer_weights(weight_OI, *size))
+    yield Picture.of("weights", "First-layer weights", told, first_layer_weights(weight_OI, *size, dead_O=dead_O))

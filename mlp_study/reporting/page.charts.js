@@ -1,6 +1,7 @@
 "use strict";
 // Charts by Plotly: learning curves, times, gaps, shares of variance, and those of a single run.
-const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "ink"]; // Okabe & Ito
+// Okabe and Ito (2008); "ink" is the page's own.
+const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "ink"];
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"];
 const GLYPHS = ["●", "■", "▲", "◆", "▼", "✚", "✖"];
 const LISTED = 200;
@@ -222,6 +223,13 @@ const lastOf = (part, g) => {
   return [shown(values.mean[g][e]), values.half ? shown(values.half[g][e]) : "–"];
 };
 
+function chanceLine() {
+  const y = D.curves.chance;
+  const line = { color: grey(), width: 1.2, dash: "dot" };
+  const label = { text: "chance", textposition: "start", yanchor: "top", font: { size: 10 } };
+  return { type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line, label, layer: "below" };
+}
+
 function drawPanels(metrics, names, key, table, nothing) {
   const groups = chosen();
   for (const metric of metrics) {
@@ -235,6 +243,7 @@ function drawPanels(metrics, names, key, table, nothing) {
       ...(D.curves.of <= 12 ? { dtick: 1 } : {}),
     };
     const layout = { xaxis, yaxis: { ...titled(names[metric]), ...yaxis } };
+    if (metric === "accuracy" && finite(D.curves.chance)) layout.shapes = [chanceLine()];
     draw(`curves-${metric}`, traces, layout, nothing(metric, groups));
   }
   const glyph = k =>
@@ -250,7 +259,9 @@ function drawPanels(metrics, names, key, table, nothing) {
 function drawCurves() {
   const names = { accuracy: "accuracy (share of images)", loss: "loss (mean per image)" };
   const why = (metric, groups) =>
-    `Nothing to draw: ${groups.length ? `no ${metric} of the chosen combinations is finite` : "choose a combination above"}.`;
+    groups.length
+      ? `Nothing to draw: no ${metric} of the chosen combinations is finite.`
+      : "Nothing to draw: choose a combination above.";
   drawPanels(["accuracy", "loss"], names, "curve-key", "curve-numbers", why);
 }
 
@@ -334,11 +345,13 @@ function drawTimes() {
       low: at.low[g],
       high: finite(at.low[g]) ? (at.high[g] ?? end) : null,
       symbol: finite(at.median[g]) ? "diamond" : "triangle-right-open",
-      text: `median ${said(g)} epochs (95 %: ${span(g)})<br>reached by ${at.reached[g]} of ${GROUPS.n[g]}`,
+      text:
+        `median ${said(g)} epochs (95 %: ${span(g)})<br>` +
+        `reached by ${at.reached[g]} of ${GROUPS.n[g]}`,
     }));
   dots("times", list, "epochs");
   const never = groups.length - list.length;
-  const few = `${never} of ${groups.length} combinations never reach ${choice.target}: the table names them.`;
+  const few = `${never} of ${groups.length} combinations never reach it: the table names them.`;
   fill("times-never", never ? few : "");
   const heads = ["runs", "reached by", "median epochs", "95 % interval", "about seconds"];
   const row = g => [
@@ -363,6 +376,8 @@ function buildTimes() {
   fill("times-controls", chooser("Accuracy to reach", list, choice.target, changed, "target"));
 }
 
+const within95 = half => (finite(half) ? ` ± ${shown(half)} (95 %)` : "");
+
 function drawGaps() {
   const own = D.metrics.gap;
   if (!own) return;
@@ -375,12 +390,13 @@ function drawGaps() {
       x: own.mean[g],
       low: half === null ? null : own.mean[g] - half,
       high: half === null ? null : own.mean[g] + half,
-      text: `mean ${shown(own.mean[g])}${half === null ? "" : ` ± ${shown(half)} (95 %)`}, n = ${own.n[g]}`,
+      text: `mean ${shown(own.mean[g])}${within95(half)}, n = ${own.n[g]}`,
     };
   });
   dots("gap", list, "training less test accuracy");
   const left = known.length - learn.length;
-  const note = `${left} failing combination${left > 1 ? "s are" : " is"} only in the table: a gap says nothing there.`;
+  const are = `${left} failing combination${left > 1 ? "s are" : " is"}`;
+  const note = `${are} only in the table: a gap says nothing there.`;
   if (left) fill("gap-note", note);
   const row = g => [GROUPS.label[g], own.n[g], shown(own.mean[g]), shown(own.deviation[g])];
   numbers(
@@ -458,7 +474,8 @@ function drawConfusion() {
   const written = cells.filter(([, , v]) => v);
   const hovertext = counts.map((row, i) =>
     row.map((v, j) => {
-      return `true ${safe(classes[i])}, predicted ${safe(classes[j])}<br>${v} of ${total[i]} images`;
+      const [was, said] = [i, j].map(c => safe(classes[c]));
+      return `true ${was}, predicted ${said}<br>${v} of ${total[i]} images`;
     }),
   );
   const bar = { thickness: 12 };
@@ -487,7 +504,8 @@ function drawHistograms() {
   D.histograms.forEach(({ edges, share }, layer) => {
     const width = edges[1] - edges[0];
     const text = share.map((v, i) => {
-      return `z from ${shown(edges[i], 2)} to ${shown(edges[i + 1], 2)}<br>${(100 * v).toFixed(2)} %`;
+      const [from, to] = [edges[i], edges[i + 1]].map(z => shown(z, 2));
+      return `z from ${from} to ${to}<br>${(100 * v).toFixed(2)} %`;
     });
     const x = share.map((_, i) => edges[i] + width / 2);
     const bar = { type: "bar", x, y: share, width, marker: { color: "#0072B2" }, text };

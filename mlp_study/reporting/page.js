@@ -9,8 +9,9 @@ const choice = {}; // what the reader has chosen in each section
 
 const byId = id => document.getElementById(id);
 const finite = value => value !== null && value !== undefined && Number.isFinite(value);
+// Plotly reads tags.
 const safe = text =>
-  String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"); // Plotly reads tags
+  String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const cut = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
 const named = metric =>
   metric === "gap" ? "generalisation gap (training less test accuracy)" : metric;

@@ -1,5 +1,6 @@
 "use strict";
-// Values without a mouse: arrow keys walk through a focused chart's points and a map's cells; what hovering shows is spoken.
+// Values without a mouse: arrow keys walk through a focused chart's points and a map's cells;
+// what hovering shows is spoken.
 const places = new WeakMap(); // chart -> the trace and point that the keys have reached
 const LINES = new Set(["scatter", "bar", undefined]);
 const STEPS = {
@@ -68,7 +69,8 @@ function walk(chart, [down, right]) {
   places.set(chart, { place, point });
   const { trace, i } = traces[place],
     reached = points[point];
-  const [row, column] = Array.isArray(reached) ? reached : []; // Plotly finds a heat map's cell by its place only
+  // Plotly finds a heat map's cell by its place only.
+  const [row, column] = Array.isArray(reached) ? reached : [];
   Plotly.Fx.hover(chart, [
     row === undefined
       ? { curveNumber: i, pointNumber: reached }

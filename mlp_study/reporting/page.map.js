@@ -50,16 +50,22 @@ function averagedOver(groups, ...names) {
 }
 
 function scaleOf(values, metric) {
-  // The colours span what is there; a share that spans little of 0 to 1 is not blown up to all colours.
+  // The colours span what is there. Accuracies lie evenly on the logarithm of the error, as in
+  // the PNG; shares that span little are not blown up to all colours.
   const known = values.filter(finite);
-  const low = Math.min(...known);
   const high = Math.max(...known);
-  const least = SHARE.test(metric) ? 0.05 : 0;
-  return { low: Math.max(Math.min(low, high - least), SHARE.test(metric) ? 0 : -Infinity), high };
+  const error = /accuracy/.test(metric);
+  const least = Math.max(0, Math.min(...known, high - 0.05));
+  const low = SHARE.test(metric) ? least : Math.min(...known);
+  const place = v => (error ? -Math.log10(1.005 - v) : v);
+  const value = x => (error ? 1.005 - 10 ** -x : x);
+  return { low, high, place, middle: value((place(low) + place(high)) / 2) };
 }
 
-const within = (scale, value) =>
-  scale.high > scale.low ? (value - scale.low) / (scale.high - scale.low) : 0.5;
+function within({ low, high, place }, value) {
+  const span = place(high) - place(low);
+  return span > 0 ? (place(value) - place(low)) / span : 0.5;
+}
 
 function inCells(rows, columns, groups) {
   const cells = new Map();
@@ -159,7 +165,8 @@ function drawMap() {
   const several = over
     ? `mean over n runs, averaged over ${over}`
     : "mean ± standard deviation over n runs";
-  const caption = `${named(choice.metric)}: ${several}; line: validation accuracy by epoch, 0 to 1`;
+  const lines = D.curves.of > 1 ? "; line: validation accuracy by epoch, 0 to 1" : "";
+  const caption = `${named(choice.metric)}: ${several}${lines}`;
   const table = make(
     "table",
     { class: "map" },
@@ -182,11 +189,11 @@ function drawLegend(scale) {
       ` (${n}): ${D.mechanisms[name][1]}`,
     ),
   );
+  const ends = [scale.low, scale.middle, scale.high].map(v => make("span", {}, shown(v, 3)));
   fill(
     "map-scale",
-    shown(scale.low, 3),
     make("span", { class: "scale", style: bar }),
-    shown(scale.high, 3),
+    make("span", { class: "ends" }, ...ends),
   );
   fill("map-legend", ...why);
 }
@@ -216,34 +223,43 @@ function buildMap() {
 }
 
 // ---- phase diagram ----
-function phaseTraces(a, b, cells) {
-  const grid = metric =>
-    b.levels.map((_, y) =>
-      a.levels.map((_, x) =>
-        cells.has(`${y} ${x}`) ? meanOver(cells.get(`${y} ${x}`), metric) : null,
-      ),
-    );
-  const x = [...a.levels.keys()];
-  const y = [...b.levels.keys()];
-  const z = grid(choice.metric);
-  const text = b.levels.map((down, j) =>
-    a.levels.map((across, i) => {
-      const groups = cells.get(`${j} ${i}`);
+function phaseText(a, b, cells) {
+  return b.levels.map((down, y) =>
+    a.levels.map((across, x) => {
+      const groups = cells.get(`${y} ${x}`);
       if (!groups) return "";
       const why = whyOf(groups).map(([name, n]) => `<br>${n} × ${name}`);
+      const mean = `${named(choice.metric)} ${shown(meanOver(groups, choice.metric))}`;
       const where = `${safe(a.name)} ${safe(across)}, ${safe(b.name)} ${safe(down)}`;
-      return `${where}<br>${named(choice.metric)} ${shown(z[j][i])}, n = ${runsOf(groups)}${why.join("")}`;
+      return `${where}<br>${mean}, n = ${runsOf(groups)}${why.join("")}`;
     }),
   );
-  const bar = { thickness: 12, title: { text: named(choice.metric), side: "right" } };
-  const traces = [
-    { type: "heatmap", x, y, z, text, hoverinfo: "text", colorscale: "Cividis", colorbar: bar },
-  ];
-  if (x.length * y.length <= 900) traces.push(phaseMarks(cells, z));
+}
+
+function phaseGrid(a, b, cells, metric) {
+  const mean = key => (cells.has(key) ? meanOver(cells.get(key), metric) : null);
+  return b.levels.map((_, y) => a.levels.map((_, x) => mean(`${y} ${x}`)));
+}
+
+function phaseTraces(a, b, cells, means) {
+  const scale = scaleOf(means.flat(), choice.metric);
+  const [x, y] = [[...a.levels.keys()], [...b.levels.keys()]];
+  const z = means.map(row => row.map(v => (finite(v) ? scale.place(v) : null)));
+  const ticks = [scale.low, scale.middle, scale.high];
+  const colorbar = {
+    thickness: 12,
+    title: { text: named(choice.metric), side: "right" },
+    tickvals: ticks.map(scale.place),
+    ticktext: ticks.map(v => shown(v, 3)),
+  };
+  const text = phaseText(a, b, cells);
+  const ends = { zmin: scale.place(scale.low), zmax: scale.place(scale.high) };
+  const heat = { type: "heatmap", x, y, z, text, hoverinfo: "text", colorscale: "Cividis" };
+  const traces = [{ ...heat, ...ends, colorbar }];
+  if (x.length * y.length <= 900) traces.push(phaseMarks(cells, means, scale));
   if (D.metrics["initial/stability_index"]) {
-    const logs = grid("initial/stability_index").map(row =>
-      row.map(v => (v > 0 ? Math.log10(v) : null)),
-    );
+    const index = phaseGrid(a, b, cells, "initial/stability_index");
+    const logs = index.map(row => row.map(v => (v > 0 ? Math.log10(v) : null)));
     const contours = { start: 0, end: 0, size: 1, coloring: "none" };
     const line = { color: "#D55E00", width: 4 };
     const limit = { type: "contour", x, y, z: logs, contours, line, connectgaps: true };
@@ -252,9 +268,8 @@ function phaseTraces(a, b, cells) {
   return traces;
 }
 
-function phaseMarks(cells, z) {
+function phaseMarks(cells, z, scale) {
   // The mark of the mechanism by which most of a cell's runs fail.
-  const scale = scaleOf(z.flat(), "");
   const marks = [...cells].flatMap(([key, groups]) => {
     const [y, x] = key.split(" ").map(Number);
     const why = whyOf(groups);
@@ -279,11 +294,13 @@ function drawPhase() {
   const of = axes.get("activation");
   const groups =
     of && choice.phaseOf !== "" ? live.filter(g => of.codes[g] === Number(choice.phaseOf)) : live;
-  const traces = phaseTraces(a, b, inCells(b, a, groups));
+  const cells = inCells(b, a, groups);
+  const means = phaseGrid(a, b, cells, choice.metric);
+  const traces = phaseTraces(a, b, cells, means);
   const over = averagedOver(groups, a.name, b.name);
   const limit = D.metrics["initial/stability_index"]
-    ? "Orange line: the stability limit, where sharpness at initialisation equals the optimizer's " +
-      "threshold; beyond it the first steps overshoot."
+    ? "Orange line: the stability limit, where sharpness at initialisation equals the " +
+      "optimizer's threshold; beyond it the first steps overshoot."
     : "No stability limit: sharpness at initialisation was not recorded " +
       "(probes.ends=[sharpness,...] records it).";
   fill("phase-note", over ? `Averaged over ${over}. ` : "", limit);
@@ -298,7 +315,7 @@ function drawPhase() {
     xaxis: ticks(a, narrow("phase") ? 6 : 16),
     yaxis: ticks(b, 24),
   });
-  const rows = b.levels.map((name, j) => [name, ...traces[0].z[j].map(v => shown(v, 3))]);
+  const rows = b.levels.map((name, j) => [name, ...means[j].map(v => shown(v, 3))]);
   numbers("phase-numbers", [`${b.name} \\ ${a.name}`, ...a.levels], rows);
 }
 

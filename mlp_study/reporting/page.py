@@ -19,6 +19,7 @@ from mlp_study.reporting.axes import label
 from mlp_study.reporting.comparison import differing, folders_of, shared
 from mlp_study.reporting.failures import FAILED, LEARNT, MECHANISMS
 from mlp_study.reporting.static_figures import kept
+from mlp_study.reporting.study import command
 
 if TYPE_CHECKING:
     from mlp_study.records.trials import SearchRecord
@@ -152,7 +153,8 @@ def _of_many(study: Analysis, told: Answer, data: Mapping[str, Any]) -> Iterator
         yield "overview", "Overview", section("overview")
     if study.failing() and not study.study.search:
         yield "fixes", "Fix it", fixes(study)
-    yield "answer", "The answer in full", f'<p class="answer">{escape(" ".join(told.sentences))}</p>'
+    sentences = "".join(f'<p class="answer">{escape(sentence)}</p>' for sentence in told.sentences)
+    yield "answer", "The answer in full", sentences
     if data["curves"]["parts"]:
         yield "curves", "Learning curves", section("ticks") + curves(study)
     if data["times"] and study.factors:
@@ -266,11 +268,16 @@ def _card(study: Analysis, group: Combination) -> str:
     if changes:
         told = f"Fix: {', or '.join(changes)}."
     else:
-        folder = study.runs[study.groups[group][0]]["folder"]
-        command = f"<code>mlp-study diagnose run={escape(str(folder))}</code>"
-        told = f"No single change of it was run that learns. {command} says what would."
+        ask = escape(_ask(study, study.groups[group][0]))
+        told = f"No single change of it was run that learns. This tries what would: <code>{ask}</code>"
     heading = escape(f"{mark} {label(study.factors, group)}")
     return f'<div class="card"><h3>{heading}</h3><p>{escape(why)}</p><p>{told}</p></div>'
+
+
+def _ask(study: Analysis, run: int) -> str:
+    """The command that tries what would make a run learn."""
+    own = study.study.overrides[run]
+    return command("diagnose", [override for override in own if not override.startswith(("sweep_dir=", "wandb."))])
 
 
 def diagnosis(study: Analysis, told: Answer, data: Mapping[str, Any]) -> str:
@@ -278,6 +285,7 @@ def diagnosis(study: Analysis, told: Answer, data: Mapping[str, Any]) -> str:
     why = study.mechanisms[0]
     lines = [f"Why it fails: {why}: {MECHANISMS[why][1]}."] if why else []
     lines += [f"{_capital(str(line))}." for line in data.get("sentences", [])]
+    lines += [f"This tries what would make it learn: {_ask(study, 0)}"] if why else []
     return _list([*lines, *told.sentences])
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlp_study.figures.curves import axis_ends, band, limits, loss_limit
+from mlp_study.figures.curves import BELOW_CHANCE, axis_ends, band, limits, loss_limit
 from mlp_study.figures.style import COLOURS
 from mlp_study.records.trials import COMPLETE
 from mlp_study.reporting.analysis import Analysis, Summary
-from mlp_study.reporting.axes import continuous, tick
-from mlp_study.reporting.failures import MECHANISMS
+from mlp_study.reporting.axes import continuous, measured
+from mlp_study.reporting.failures import CHANCE, MECHANISMS
 from mlp_study.reporting.study import CURVE_METRICS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def page_data(study: Analysis, page: Path) -> dict[str, Any]:
         "axes": [
             {
                 "name": axis.name,
-                "levels": [tick(level) for level in axis.levels],
+                "levels": axis.levels,
                 "codes": axis.codes,
                 "values": axis.values and [short(value) for value in axis.values],
             }
@@ -69,7 +69,7 @@ def page_data(study: Analysis, page: Path) -> dict[str, Any]:
         },
         "told_first": study.telling,
         "curves": curves(study),
-        "times": {str(t): found for t in TARGETS if any((found := times(study, t))["reached"])},
+        "times": {str(t): reach for t in TARGETS if any((reach := times(study, t))["reached"])},
         "importance": {
             name: [[list(share.factors), short(share.part)] for share in found] for name, found in study.shares.items()
         },
@@ -116,13 +116,14 @@ def curves(study: Analysis) -> dict[str, Any]:
     Returns:
         ``epochs`` drawn, of how many (``of``); ``parts`` by metric with ``mean``, ``half`` and ``band`` (its two ends,
         None where it covers most of the axis) [combination][epoch]; ``axes`` of the curves that are shown first
-        (``log``, ``low``, ``high``), and ``loss_limit``, where the loss axis ends at the latest (None: nowhere).
+        (``log``, ``low``, ``high``); ``loss_limit``, where the loss axis ends at the latest (None: nowhere); and
+        ``chance``.
     """
     import numpy as np
 
     count, epochs = len(study.groups), study.curves.shape[1]
     if not epochs:
-        return {"epochs": [], "of": 0, "parts": {}, "axes": {}, "loss_limit": None}
+        return {"epochs": [], "of": 0, "parts": {}, "axes": {}, "loss_limit": None, "chance": None}
     several = any(len(members) > 1 for members in study.groups.values())
     room = NUMBERS // max(1, count * len(DRAWN) * (1 + 3 * several))
     kept = np.unique(np.linspace(0, epochs - 1, min(epochs, max(12, min(200, room)))).round().astype(int))
@@ -146,6 +147,7 @@ def curves(study: Analysis) -> dict[str, Any]:
         "of": epochs,
         "parts": parts,
         "axes": {m: {"log": log, "low": short(low), "high": short(high)} for m, (log, low, high) in axes.items()},
+        "chance": chance_of(study),
         "loss_limit": short(loss_end(study)),  # JSON has no infinity: None
     }
 
@@ -160,7 +162,17 @@ def curve_axis(study: Analysis, metric: str) -> tuple[bool, float, float]:
     beyond = [(own > limit).any() for own in means if np.isfinite(own).any()]
     limit = math.inf if all(beyond) else limit  # curves that all leave have no other to flatten
     known = means[np.isfinite(means)]
-    return axis_ends(metric, float(known.min()), float(known.max()), limit) if known.size else (False, 0.0, 1.0)
+    if not known.size:
+        return False, 0.0, 1.0
+    log, low, high = axis_ends(metric, float(known.min()), float(known.max()), limit)
+    chance = chance_of(study) if metric == "accuracy" else None
+    return log, low if chance is None else min(low, chance - BELOW_CHANCE), high
+
+
+def chance_of(study: Analysis) -> float | None:
+    """The accuracy of one answer to every test image; None if it was not recorded, or data sets differ in it."""
+    found = {measured(run, CHANCE) for run in study.runs}
+    return found.pop() if len(found) == 1 and not math.isnan(max(found)) else None
 
 
 def loss_end(study: Analysis) -> float:
@@ -173,11 +185,7 @@ def times(study: Analysis, target: float) -> dict[str, list[Any]]:
     """By combination how many runs reach a validation accuracy, and after how many epochs, by ``Analysis.times``."""
     found = study.times(target)
     return {
-        "reached": [one.reached for one in found],
-        "median": [short(one.median) for one in found],
-        "low": [short(one.low) for one in found],
-        "high": [short(one.high) for one in found],
-        "seconds": [short(one.seconds, 3) for one in found],
+        name: [short(getattr(one, name)) for one in found] for name in ("reached", "median", "low", "high", "seconds")
     }
 
 

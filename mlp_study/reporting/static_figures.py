@@ -17,7 +17,7 @@ from mlp_study.reporting.analysis import Analysis
 from mlp_study.reporting.axes import Axis, continuous
 from mlp_study.reporting.comparison import KEY
 from mlp_study.reporting.failures import METRIC
-from mlp_study.reporting.page_data import DRAWN, SHOWN_FIRST, failures, loss_end
+from mlp_study.reporting.page_data import DRAWN, SHOWN_FIRST, chance_of, failures, loss_end
 from mlp_study.runtime.files import write_file
 from mlp_study.runtime.reading import read_bytes
 
@@ -134,12 +134,11 @@ def _figures(study: Analysis) -> Iterator[tuple[str, Figure]]:
 
     if study.curves.size:
         table, by = curve_table(study), "combination" if study.factors else None
-        shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations" if by else ""
-        title = "; ".join(filter(None, [shown + (f" of {', '.join(study.factors)}" if by else ""), kept(study)]))
-        yield (
-            "learning_curves",
-            learning_curves(table, by, title=title[:1].upper() + title[1:], loss_end=loss_end(study)),
-        )
+        shown = f"{table['combination'].nunique()} of {len(study.groups)} combinations of {', '.join(study.factors)}"
+        title = "; ".join(filter(None, [shown if by else "", kept(study)]))
+        title = title[:1].upper() + title[1:]
+        end, chance = loss_end(study), chance_of(study)
+        yield "learning_curves", learning_curves(table, by, title=title, loss_end=end, chance=chance)
     if len(study.factors) >= 2:
         rows, columns = map_axes(study)
         if max(len(rows.levels), len(columns.levels) * 2) <= MOST_LEVELS * 2:

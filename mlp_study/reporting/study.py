@@ -42,6 +42,7 @@ class Study:
         commits: how many runs each commit of the code has trained.
         versions: how many runs each version of a package has trained, as ``name version``.
         devices: how many runs each device has trained.
+        overrides: of each run, as typed.
         claims: the content of a reproduction's ``reproduction.json``.
         search: the trials, if the folder is that of a search that has ended.
     """
@@ -56,6 +57,7 @@ class Study:
     commits: Counter[str] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
     devices: Counter[str] = field(default_factory=Counter)
+    overrides: list[list[str]] = field(default_factory=list)
     claims: dict[str, Any] | None = None
     search: SearchRecord | None = None
 
@@ -86,6 +88,7 @@ def read_study(folders: Sequence[Path]) -> Study:
             study.runs.append({**row, "folders": names[top]} if several else row)
             study.settings |= dict.fromkeys(flattened(result["config"]))
             results.append(result)
+            study.overrides.append([str(override) for override in result.get("overrides") or []])
     if not (study.runs or study.damaged or study.unfinished):
         raise DataError(f"{', '.join(map(str, folders))} holds no run: there is no {RESULT} and no {CURVES} below it")
     _describe(study, results)
@@ -119,12 +122,12 @@ def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
     if study.claims:
         study.kind = "reproduction" if len(study.folders) == 1 else study.kind
         typed = [f"seeds={study.claims.get('seeds')}", *(study.claims.get("overrides") or [])]
-        study.commands.append(_command("reproduce", typed))
+        study.commands.append(command("reproduce", typed))
     elif study.search:
         study.kind = "search"
     elif len(study.folders) == 1 and len(study.runs) == 1 and (study.folders[0] / RESULT).is_file():
         study.kind = "run"
-        study.commands = [_command("train", results[0].get("overrides") or [])]
+        study.commands = [command("train", study.overrides[0])]
 
 
 def _claims(path: Path, study: Study) -> dict[str, Any] | None:
@@ -156,14 +159,14 @@ def _commands(top: Path) -> list[str]:
         found = yaml.load(read_bytes(top / MULTIRUN, 2**20), Loader=yaml.CSafeLoader)
         hydras, task = ([str(o) for o in found["hydra"]["overrides"][kind]] for kind in ("hydra", "task"))
         implied = ["hydra.mode=MULTIRUN", *(o.replace("sweep_dir=", "hydra.sweep.dir=") for o in task)]
-        return [_command("train", ["-m", *(o for o in hydras if o not in implied), *task])]
+        return [command("train", ["-m", *(o for o in hydras if o not in implied), *task])]
     except Exception:  # whatever is wrong with that file, the page does without it
         return []
 
 
-def _command(name: str, words: Sequence[Any]) -> str:
-    """As a shell takes it."""
-    return shlex.join(["python", "-m", f"mlp_study.{name}", *map(str, words)])
+def command(name: str, words: Sequence[str]) -> str:
+    """A command of the package as a shell takes it."""
+    return shlex.join(["python", "-m", f"mlp_study.{name}", *words])
 
 
 def read_curves(study: Study) -> np.ndarray:

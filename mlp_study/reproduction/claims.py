@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlp_study.probes.verdict import UNSTABLE
+from mlp_study.doctor.forecast import UNSTABLE
 from mlp_study.reproduction.experiments import Claim, Experiment
 from mlp_study.reproduction.gradient_check import TOLERANCE
 from mlp_study.reproduction.intervals import Estimate, difference, estimate

@@ -18,6 +18,7 @@ _CAUSES = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.EEXIST: "a file stands where the folder belongs",
+    errno.ENAMETOOLONG: "its name is too long",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from mlp_study.search.objective import Objective
     from mlp_study.search.sweeper_settings import SearchSettings
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -172,6 +175,8 @@ class Jobs:
         try:
             value = job.return_value
         except Exception as error:
+            if not str(self.master.hydra.launcher._target_).endswith(".PopulationLauncher"):  # which has logged it
+                log.error("a job failed: %s", " ".join(job.overrides or ()), exc_info=error)
             return {"outcome": "failed", "cause": in_words(error.__cause__ or error)}
         with contextlib.suppress(DataError, AttributeError, KeyError, TypeError, ValueError):
             return read_run(Path(job.hydra_cfg.hydra.runtime.output_dir))[0]

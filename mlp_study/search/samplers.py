@@ -62,8 +62,10 @@ def _settings(
     kind: str, value: Any, table: Mapping[str, tuple[str, tuple[str, ...]]], default: str, more: tuple[str, ...]
 ) -> Settings:
     given = {"name": value} if isinstance(value, str) else dict(value or {})
-    options = {key: option for key, option in given.items() if option is not None}
-    name, target = options.pop("name", default), options.pop("_target_", None)
+    name, target = given.get("name") or default, given.get("_target_")
+    options = {
+        key: option for key, option in given.items() if option is not None and key != "name" and not key.startswith("_")
+    }
     if target is not None:  # the stock plugin's: a class of Optuna's, taken as a name
         classes = {optuna_name: name for name, (optuna_name, _) in table.items()}
         name = classes.get(str(target).rpartition(".")[2], str(target))

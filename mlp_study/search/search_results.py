@@ -25,7 +25,6 @@ from mlp_study.runtime.files import table_cell, write_file
 from mlp_study.search.best_trial import best_yaml, command, single_run
 from mlp_study.search.distributions import override_text
 from mlp_study.search.optuna_plots import draw, value_at
-from mlp_study.sweep.locks import Locks
 from mlp_study.sweep.printing import aligned
 
 if TYPE_CHECKING:
@@ -75,15 +74,11 @@ class SearchResults:
         if not best:
             write_file(self.folder / TRIALS, trials)
             raise StudyError(self.nothing())
-        locks = Locks(self.folder / ".sweep" / "results")
-        try:
-            with locks.exclusive("results"):
-                files = (ABOUT, IMPORTANCE, FIGURES, RESULTS, *([BEST] if self.populations else []))
-                whole = all((self.folder / name).exists() for name in files)
-                if not whole or (self.folder / TRIALS).read_text(encoding="utf-8") != trials:
-                    self._write(rows, trials, best)
-        finally:
-            locks.close()
+        with self.study.storage.locked(self.study.settings.study_name):
+            files = (ABOUT, IMPORTANCE, FIGURES, RESULTS, *([BEST] if self.populations else []))
+            whole = all((self.folder / name).exists() for name in files)
+            if not whole or (self.folder / TRIALS).read_text(encoding="utf-8") != trials:
+                self._write(rows, trials, best)
         self.show(best)
         return {"name": "optuna", **self.result(best)}
 
@@ -163,7 +158,8 @@ class SearchResults:
 
     def overrides(self, trial: FrozenTrial) -> list[str]:
         """Return what a single run of this trial takes."""
-        return single_run(trial.user_attrs.get("overrides", []), trial.user_attrs.get("seeds", []))
+        found = trial.user_attrs.get("overrides") or self.study.space.overrides(trial.params)  # the stock plugin's
+        return single_run(found, trial.user_attrs.get("seeds", []))
 
     def show(self, best: Sequence[FrozenTrial]) -> None:
         """Print the best trials, what matters, and how to go on."""
@@ -197,7 +193,7 @@ class SearchResults:
         """Record the search's own W&B run: the table of trials, the best one, the figures."""
         if self.populations is None:
             return
-        config = self.populations.config(best.user_attrs.get("overrides", []))
+        config = self.populations.config(self.overrides(best))
         about = {"trials": len(rows), "space": self.study.space.described(), "sweep_dir": str(self.folder)}
         run = wandb_run.open_sweep(self.folder, config, self.populations.name, about)
         columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlp_study.search.sweeper_settings import SearchSettings
 
 ABOUT = "mlp_study"  # the study's attribute with what must be the same when it is taken up again
-_OTHER = "choose another hydra.sweeper.study_name, or another sweep_dir"
+_OTHER = "choose another hydra.sweeper.study_name"  # a database is no sweep_dir's
 
 
 class SharedStudy:

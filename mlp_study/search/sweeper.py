@@ -26,6 +26,7 @@ from mlp_study.search.shared_study import SharedStudy
 from mlp_study.search.space import read_space
 from mlp_study.search.storage import StudyStorage
 from mlp_study.search.sweeper_settings import hide_passwords, of_any_task, read_settings
+from mlp_study.sweep.plugins import refuse_single_jobs
 from mlp_study.sweep.store import sweep_folder
 from mlp_study.sweep.tasks import is_training, page_at_end
 
@@ -86,6 +87,8 @@ class Search:
                 "hydra.launcher.executor: a search trains its batches in this process; for several processes start "
                 "the same command several times with one sweep_dir or storage"
             )
+        if here:
+            refuse_single_jobs(context, master)
         self.populations = Populations(master, context, self.settings) if ours else None
         jobs = Jobs(launcher, self.settings.objectives, master)
         self.batches: Populations | Jobs = self.populations if here and self.populations else jobs
@@ -167,7 +170,7 @@ class Search:
         print(f"  {len(self.space.parameters)} parameters{size}, {settings.n_jobs} trials at a time", flush=True)
 
     def _loop(self, study: SharedStudy) -> None:
-        told, began, timeout = False, time.monotonic(), self.settings.timeout
+        told, began, timeout = False, time.monotonic(), study.settings.timeout
         while True:
             if timeout is not None and time.monotonic() - began >= timeout:
                 print(f"  hydra.sweeper.timeout={timeout} has passed; the same command with sweep_dir goes on")

@@ -21,12 +21,11 @@ from mlp_study.sweep import printing, slurm
 from mlp_study.sweep.executor import After, Executor, SavePolicy
 from mlp_study.sweep.hydra_files import HydraFiles
 from mlp_study.sweep.plan import Cell, Crew, Plan, Population, grouped, shares_of
-from mlp_study.sweep.plugins import is_grid
 from mlp_study.sweep.processes import ProcessesExecutor, default_workers, workers_for
 from mlp_study.sweep.returns import MemberReturn, RunFailed
 from mlp_study.sweep.store import Store, fixed_settings, sweep_folder, write_multirun
 from mlp_study.sweep.table import SweepTable
-from mlp_study.sweep.tasks import page_at_end
+from mlp_study.sweep.tasks import is_grid, page_at_end
 from mlp_study.training.progress import progress_callbacks
 
 if TYPE_CHECKING:

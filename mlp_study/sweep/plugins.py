@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand, read_axes
 from mlp_study.sweep.plan import composed
 from mlp_study.sweep.store import sweep_folder, write_multirun
-from mlp_study.sweep.tasks import is_training
+from mlp_study.sweep.tasks import is_grid, is_training
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -22,18 +24,23 @@ if TYPE_CHECKING:
 
     from mlp_study.config.plugin_settings import SlurmConfig
 
+log = logging.getLogger(__name__)
+
 EXECUTORS = ("auto", "process", "processes", "slurm")
 LARGE = 20_000  # runs: the plan of a larger grid is estimated by dry_run from some of them
 
 
-def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher) -> list[Any]:
+def sweep(
+    overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher, task: TaskFunction
+) -> list[Any]:
     """Launch every combination of the overrides' values as one batch.
 
     Raises:
         ConfigError: the grid is empty or not valid.
-        StudyError: at the end, if any run failed.
+        StudyError: at the end, if any run failed; of another task than this project's training its own error.
     """
-    if _plans_a_large_grid(overrides, master, context, launcher):
+    training = is_training(task, master)
+    if training and _plans_a_large_grid(overrides, master, context):
         return []
     jobs = [with_variant(job) for job in expand(overrides, context.config_loader)]
     if _asks(overrides, "resume"):
@@ -43,14 +50,14 @@ def sweep(overrides: Sequence[str], master: DictConfig, context: HydraContext, l
     if any(override.startswith("shard=") and "," in override for override in overrides):
         raise ConfigError("shard takes one share, such as shard=0/2; each share is a command of its own")
     ours = str(master.hydra.launcher._target_).endswith(".PopulationLauncher")
-    if not ours:
-        if _asks(overrides, "shard"):
-            raise ConfigError(
-                "shard takes hydra/launcher=population: other launchers get every run as a job of its own"
-            )
+    if not ours and _asks(overrides, "shard"):
+        raise ConfigError("shard takes hydra/launcher=population: other launchers get every run as a job of its own")
+    if not (ours and training):
         write_multirun(master, sweep_folder(master))
     returns = launcher.launch(jobs, initial_job_idx=0)
     failed = [job for job in returns if job.status.name == "FAILED"]
+    if failed and not training:
+        return [failed[0].return_value]  # reading it raises the task's own error, with its traceback, as Hydra does
     if failed:
         again = (
             "" if not ours or _asks(overrides, "retry_failed") else "; once mended, retry_failed=true trains them again"
@@ -66,16 +73,12 @@ def _asks(overrides: Sequence[str], key: str) -> bool:
     return bool(given) and given[-1] not in ("", "null", "false")
 
 
-def _plans_a_large_grid(
-    overrides: Sequence[str], master: DictConfig, context: HydraContext, launcher: Launcher
-) -> bool:
+def _plans_a_large_grid(overrides: Sequence[str], master: DictConfig, context: HydraContext) -> bool:
     """Whether this was a ``dry_run`` of a very large grid, whose plan is now printed."""
     axes = read_axes(overrides, context.config_loader)
     runs = math.prod(len(set(axis)) for axis in axes.values())
     dry = [value.partition("=")[2].lower() for value in axes.get("dry_run", ())] == ["true"]
     if not dry or runs <= LARGE or any("experiment" in key for key in axes):
-        return False
-    if not is_training(getattr(launcher, "task_function", None), master):
         return False
     from mlp_study.sweep.plan_parts import sampled_parts
     from mlp_study.sweep.printing import print_sampled_plan
@@ -112,9 +115,9 @@ def launch(
         from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
         basic = BasicLauncher()
-        basic.setup(hydra_context=context, task_function=task, config=master)
+        basic.setup(hydra_context=context, task_function=logging_failures(task), config=master)
         return basic.launch(jobs, initial_job_idx=first)
-    refuse_job_callbacks(context)
+    refuse_single_jobs(context, master)
     cluster = _cluster(slurm, master) if executor == "slurm" else None
     composer = Composer(context.config_loader, master)
     ids, cells = composed(jobs, composer, first)  # before the slow imports: a misspelt option need not wait for them
@@ -127,10 +130,31 @@ def launch(
     return Launch(master, composer, executor, workers, cluster, task).run(jobs, ids, cells)
 
 
-def refuse_job_callbacks(context: HydraContext) -> None:
-    """Raise ConfigError if a Hydra callback wants to see each job: here jobs train together."""
-    from hydra.experimental.callback import Callback
+def logging_failures(task: TaskFunction) -> TaskFunction:
+    """Return a task that logs the traceback of its failure to its own log before Hydra takes the error."""
 
+    @functools.wraps(task)
+    def logged(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except Exception:
+            log.exception("the job failed")
+            raise
+
+    return logged
+
+
+def refuse_single_jobs(context: HydraContext, master: DictConfig) -> None:
+    """Raise ConfigError for what Hydra's settings say about each job alone: here jobs train together."""
+    from hydra.experimental.callback import Callback
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(master.hydra.sweep, resolve=False)
+    if plain["subdir"] != "${hydra.job.num}":
+        raise ConfigError(
+            f"hydra.sweep.subdir={plain['subdir']} is not valid: a run's folder is named by the run's id, so that the "
+            "sweep can go on; hydra/launcher=basic takes other names"
+        )
     for callback in context.callbacks.callbacks:
         for name in ("on_job_start", "on_job_end"):
             if getattr(type(callback), name) is not getattr(Callback, name):
@@ -154,8 +178,3 @@ def _cluster(slurm: Any, master: DictConfig) -> SlurmConfig:
             "hydra/launcher=submitit_slurm"
         )
     return settings
-
-
-def is_grid(master: DictConfig) -> bool:
-    """Whether the project's own sweeper made the jobs: then they are all there are, and not one batch of many."""
-    return str(master.hydra.sweeper._target_).endswith(".PopulationSweeper")

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlp_study.errors import ConfigError, DataError, spelt_out
 from mlp_study.records.run_folder import CURVES, RESULT, read_json, read_rows
-from mlp_study.runtime.reading import opened
+from mlp_study.runtime.reading import read_bytes
 from mlp_study.sweep.locks import Held, held_in
 from mlp_study.sweep.printing import duration
 from mlp_study.sweep.store import INSIDE, LOCKS, MANIFEST, Store, asked_for
@@ -160,10 +160,9 @@ def _results(folder: Path) -> Iterator[tuple[str, float]]:
 def _table(folder: Path) -> dict[str, tuple[str, str]]:
     """Outcome, and no cause, of the runs in ``runs.csv`` that have not failed: faster read than all their records."""
     try:
-        with io.TextIOWrapper(opened(folder / CSV), encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            ended = {row["run_id"]: row["outcome"] for row in rows if None not in row.values()}  # no row cut short
-            return {name: (outcome, "") for name, outcome in ended.items() if outcome not in ("failed", "")}
+        rows = csv.DictReader(io.StringIO(read_bytes(folder / CSV).decode(), newline=""))
+        ended = {row["run_id"]: row["outcome"] for row in rows if None not in row.values()}  # no row cut short
+        return {name: (outcome, "") for name, outcome in ended.items() if outcome not in ("failed", "")}
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
 

@@ -53,3 +53,8 @@ def page_at_end(task: Callable[..., Any], folder: Path, again: bool = True) -> P
     """The page on a sweep's folder, made by the command that the task belongs to."""
     make_page: MakePage = getattr(task, _MARK)
     return make_page(folder, again)
+
+
+def is_grid(master: DictConfig) -> bool:
+    """Whether the project's own sweeper made the jobs: then they are all there are, and not one batch of many."""
+    return str(master.hydra.sweeper._target_).endswith(".PopulationSweeper")

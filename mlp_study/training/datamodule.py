@@ -30,7 +30,6 @@ class PopulationData(LightningDataModule):
     Args:
         configs: one config a member.
         images: the data set.
-        fitted: normalizers that are fitted already.
         order: the members' order in the population, such as ``lockstep_order``; None: that of ``configs``.
 
     Attributes:
@@ -45,7 +44,6 @@ class PopulationData(LightningDataModule):
         self,
         configs: Sequence[RunConfig],
         images: ImageSet,
-        fitted: Fitted | None = None,
         order: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
@@ -53,7 +51,7 @@ class PopulationData(LightningDataModule):
         self.order = list(range(len(configs)) if order is None else order)
         self.configs, self.images = [configs[k] for k in self.order], images
         self._widest = max([*configs[0].model.widths, len(images.classes)])
-        self._fitted: Fitted = {} if fitted is None else fitted
+        self._fitted: Fitted = {}
         self.everyone = self.feed = Feed(self.configs, images, self._fitted)
         self._skipped: tuple[int, int] = (0, 0)
 

@@ -81,6 +81,12 @@ class Feed:
     def __init__(self, configs: Sequence[RunConfig], images: ImageSet, fitted: Fitted | None = None) -> None:
         self.images, self.data, self._precision = images, configs[0].data, configs[0].trainer.precision
         self.sizes = self.data.sizes(images)
+        last = self.sizes.train % self.sizes.batch or self.sizes.batch
+        if last == 1 and any(c.model.norm == "batch" for c in configs):  # the variance of one image is none
+            raise ConfigError(
+                f"model.norm=batch with data.batch_size={self.data.batch_size}: the last minibatch of "
+                f"{self.sizes.train} training images has 1; it takes two or more in each"
+            )
         members = [stream_key(c) for c in configs]
         counts = Counter(members)
         self.keys, self.members = list(counts), len(configs)

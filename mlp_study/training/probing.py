@@ -42,7 +42,7 @@ def chunks(feed: Feed, mlp: PopulationMLP, images: int | None = None) -> Iterato
     All of it comes in pieces that a CPU's caches hold, but for batch normalization, whose statistics need large ones.
     """
     left = feed.sizes.train if images is None else min(images, feed.sizes.train)
-    by_chunk = mlp.training and any(mlp.norm_in(layer) == "batch" for layer in range(mlp.hidden))
+    by_chunk = mlp.training and mlp.norm == "batch"
     divided = images is None and mlp.weights[0].device.type == "cpu" and not by_chunk
     inputs, units = len(feed.per_stream) * mlp.sizes[0], mlp.K * max(mlp.sizes[1:])
     cached = max(FEWEST, CACHE_BYTES // (mlp.weights[0].element_size() * (inputs + units)))

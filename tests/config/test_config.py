@@ -12,15 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlp_study.config import schema as config_module
-from mlp_study.config.composing import (
-    compose,
-    experiment,
-    group_folder,
-    shipped,
-    with_variant,
-    yaml_choices,
-)
+from mlp_study.config.composing import compose, experiment, with_variant, yaml_choices
 from mlp_study.config.schema import GROUPS, SECTIONS, RunConfig, described_settings, indifferent_settings
+from mlp_study.config.shipped import group_folder, shipped
 from mlp_study.errors import ConfigError, StudyError
 from mlp_study.factors.table import Option
 from tests.small_runs import config

@@ -265,15 +265,35 @@ def test_weights_are_symmetric_around_a_white_zero():
     mosaic = figure.axes[0].get_images()[0].get_array()
     assert (mosaic[..., 3] == 255).all()
     mosaic = mosaic[..., :3]
-    tops = [mosaic[1, 1 + 29 * i].tolist() for i in range(3)] if mosaic.shape[1] > 60 else None
+    tops = [mosaic[2, 2 + 30 * i].tolist() for i in range(3)] if mosaic.shape[1] > 60 else None
     assert tops is not None
     red, blue, lost = tops
     assert red[0] > red[2] + 50
     assert blue[2] > blue[0] + 50
     assert lost == [150, 150, 150]
-    assert min(mosaic[2, 2]) > 240
-    low, high = figure.axes[1].get_ylim()
-    assert (low, high) == (-2.0, 2.0)
+    assert min(mosaic[3, 3]) > 240
+    assert "between 0 and 2." in figure.texts[-1].get_text().replace("\n", " ")
+
+
+def test_each_unit_has_a_scale_of_its_own_and_dead_ones_a_frame():
+    weight = np.zeros((2, 784))
+    weight[0, 0], weight[1, 0] = 2.0, 0.02
+    figure = first_layer_weights(weight, 28, 28, dead_O=np.array([False, True]))
+    mosaic = figure.axes[0].get_images()[0].get_array()[..., :3]
+    assert mosaic[2, 2].tolist() == mosaic[2, 2 + 30].tolist()
+    orange = [round(255 * c) for c in to_rgb(WRONG)]
+    assert mosaic[0, 40].tolist() == mosaic[31, 40].tolist() == mosaic[10, 61].tolist() == orange
+    assert mosaic[0, 10].tolist() == [210] * 3
+    assert "Orange frame: 1 dead." in figure.texts[-1].get_text().replace("\n", " ")
+
+
+def test_chance_is_a_line():
+    figure = learning_curves(curves_of(), chance=0.1)
+    loss, accuracy = figure.axes
+    assert [list(line.get_ydata()) for line in accuracy.get_lines() if line.get_linestyle() == ":"] == [[0.1, 0.1]]
+    assert accuracy.get_ylim()[0] < 0.1
+    assert not [line for line in loss.get_lines() if line.get_linestyle() == ":"]
+    assert "Dotted: chance, 0.1." in figure.texts[-1].get_text().replace("\n", " ")
 
 
 @pytest.mark.parametrize("weight", [np.zeros((4, 784)), np.full((4, 784), math.nan)])

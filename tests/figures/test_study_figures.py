@@ -153,7 +153,7 @@ def test_maps_say_what_a_cell_pools():
         value_map(cells, GAINS, RATES, names, VALUE, ["optimizer", "model.norm"]),
         phase_diagram(cells, GAINS, RATES, names, VALUE, pooled=["optimizer", "model.norm"]),
     ):
-        assert "differ in optimizer, model.norm" in caption(figure)
+        assert "averaged over optimizer, model.norm" in caption(figure)
         assert misplaced(figure) == []
 
 

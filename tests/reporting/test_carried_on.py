@@ -15,7 +15,7 @@ from mlp_study.reporting.page_data import page_data
 from mlp_study.reporting.study import CURVE_METRICS, Study, carried_on, read_study
 from mlp_study.reproduction.drawing import draw_figures
 from mlp_study.reproduction.experiments import Experiment
-from mlp_study.reproduction.runs import Done, cells_of
+from mlp_study.reproduction.runs import Done, cells_of, names_of
 from tests.reporting.synthetic import write_synthetic
 from tests.small_runs import config
 
@@ -69,12 +69,14 @@ def test_a_reproduction_s_curves_go_on_as_their_title_says(tmp_path: Path, monke
         for name in found.variants
     }
     done = []
-    for cell in cells_of(found, made, tmp_path):
-        stops = cell.variant == "relu"
+    for cell in cells_of(found, made):
+        variant = names_of(cell)[1]
+        stops = variant == "relu"
         epochs = range(1, (3 if stops else 6) + 1)
         names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
         rows = [{"epoch": e, **dict.fromkeys(names, 0.5 / e)} for e in epochs]
-        done.append(Done(cell, "early_stopped" if stops else "completed", {}, rows))
+        outcome = "early_stopped" if stops else "completed"
+        done.append(Done(variant, cell.config, tmp_path, outcome, {}, rows))
     draw_figures(found, done, tmp_path)
     (figure,) = shown
     assert KEPT in figure.texts[0].get_text().replace("\n", " ")

@@ -224,6 +224,24 @@ def test_runs_that_are_all_dead_fail_though_none_is_better(tmp_path, runs):
     assert ("and fails: dead units." if runs == 1 else "2 runs fail: all runs (dead units in 2") in answer
 
 
+def test_a_card_says_what_makes_a_failing_combination_learn(tmp_path):
+    text = make_report([write_synthetic(tmp_path / "a", 40)], figures=False).read_text()
+    (card,) = re.findall(r'<div class="card"><h3>∅ relu · none</h3>(.*?)</div>', text)
+    with (tmp_path / "a" / "report" / "combinations.csv").open() as file:
+        mean = {(line["activation"], line["data.scale"]): line["test/accuracy mean"] for line in csv.DictReader(file)}
+    changes = re.findall(r"<code>([\w.]+)=(\w+)</code> reaches ([\d.]+) here", card)
+    assert {key for key, _, _ in changes} == {"activation", "data.scale"}
+    for key, value, level in changes:
+        assert level == f"{float(mean[('relu', value) if key == 'data.scale' else (value, 'none')]):.3f}"
+    assert "Dead units in 2 of 2 runs" in card
+
+
+def test_a_card_without_a_change_that_learns_says_how_to_find_one(tmp_path):
+    text = make_report([write_synthetic(tmp_path, 2)], figures=False).read_text()  # relu on raw pixels only
+    (asked,) = re.findall(r"<code>(python -m mlp_study.diagnose .*?)</code>", text)
+    assert shlex.split(html.unescape(asked))[3:6] == ["data=digits", "activation=relu", "data.scale=none"]
+
+
 def test_no_external_address_is_loaded(tmp_path):
     text = make_report([write_synthetic(tmp_path, 4)], figures=False).read_text()
     assert "default-src 'none'" in text

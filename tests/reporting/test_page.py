@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
 
+from mlp_study import reporting
 from mlp_study.reporting.make import make_report
 from tests.reporting.synthetic import write_synthetic
 
@@ -119,3 +121,14 @@ def test_names_from_configs_are_text(browser, evil):
     assert browser.js("return document.querySelectorAll('img[src=x]').length") == 0
     assert EVIL in browser.text("#filters")
     assert EVIL in browser.text("#runs-table")
+
+
+def test_the_scripts_can_be_read():
+    """A statement a line, two spaces a level, under 100 columns."""
+    for path in sorted(Path(reporting.__file__).parent.glob("page*.js")):
+        lines = path.read_text().splitlines()
+        assert [
+            line for line in lines if len(line) >= 100 or len(re.findall(r";(?= \S)", line.split("//")[0])) > 2
+        ] == []
+        assert max(len(line) - len(line.lstrip(" ")) for line in lines) <= 24
+        assert not any("\t" in line for line in lines)

@@ -73,7 +73,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_a_sweep_s_figures_are_in_its_folder_and_in_its_wandb_run(sweep):
     drawn = digests(sweep / "report")
-    names = ("map", "learning_curves", "gap", "importance", "phase_relu", "phase_tanh")
+    names = ("map", "learning_curves", "importance", "phase_relu", "phase_tanh")
     assert {f"figures/study_{name}" for name in names} <= set(drawn)
     [record] = read_wandb(sweep)
     assert record.exit_code == 0

@@ -16,7 +16,7 @@ from mlp_study.reproduction.claims import Findings, failure_signs, findings, ver
 from mlp_study.reproduction.experiments import Claim, Experiment, load_experiments
 from mlp_study.reproduction.intervals import estimate
 from mlp_study.reproduction.measures import measures_of, widest
-from mlp_study.reproduction.runs import Cell, Done
+from mlp_study.reproduction.runs import Done
 from mlp_study.reproduction.tables import as_csv, as_dict, as_markdown, number
 
 ACCURACY = {  # variant -> accuracy of seeds 0, 1, 2
@@ -35,7 +35,9 @@ def found(*claims: Claim) -> Findings:
     experiment = Experiment("raw_relu", "Title", "A source", "A question?", {v: [] for v in ACCURACY}, claims)
     done = [
         Done(
-            Cell("raw_relu", variant, config(f"seed={seed}"), Path("nowhere")),
+            variant,
+            config(f"seed={seed}"),
+            Path("nowhere"),
             "completed",
             {"test/accuracy": value, "final/dead": 0.4 if variant == "bad" else 0.0},
             [],

@@ -109,7 +109,7 @@ def stock_study(path, distributions, params):
     """A study of one trial, as Hydra's stock plugin leaves it in a journal."""
     stored = JournalStorage(JournalFileBackend(str(path)))
     found = optuna.create_study(storage=stored, study_name="mlp_study", direction="maximize")
-    found.add_trial(optuna.create_trial(params=params, distributions=distributions, value=0.5))
+    found.add_trial(optuna.create_trial(params=params, distributions=distributions, value=0.99))
 
 
 def test_a_study_of_the_stock_plugin_goes_on(monkeypatch, tmp_path):
@@ -121,6 +121,8 @@ def test_a_study_of_the_stock_plugin_goes_on(monkeypatch, tmp_path):
     trials = study(tmp_path / "s", str(path)).trials
     assert len(trials) == 4
     assert {type(trial.params["data.batch_size"]) for trial in trials} == {int}
+    best = yaml.safe_load((tmp_path / "s" / "best.yaml").read_text())  # the stock plugin's trial, with 0.99
+    assert (best["data"]["batch_size"], best["model"]["dropout"]) == (16, 0.1)
 
 
 def test_a_study_whose_choices_are_texts_as_an_older_version_left_them_goes_on(monkeypatch, tmp_path):

@@ -64,6 +64,9 @@ def test_what_no_sampler_takes_is_one_line(settings, words):
 
 def test_the_stock_plugins_target_is_a_name_and_nothing_is_imported_for_it():
     settings = {"_target_": "optuna.samplers.TPESampler", "seed": 123, "n_startup_trials": 4, "name": "tpe"}
+    assert sampler_settings({"name": "tpe", "_target_": "optuna.samplers.GridSampler", "_partial_": True}) == {
+        "name": "grid"
+    }
     assert sampler_settings(settings) == {"name": "tpe", "seed": 123, "n_startup_trials": 4}
 
 

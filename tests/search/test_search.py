@@ -327,6 +327,7 @@ BAD = [
     (["optimizer.momentum=tag(log,interval(0,1))"], "logarithm of 0"),
     (["activation=relu,rellu"], "did you mean 'relu'"),
     (["hydra.sweeper.n_trials=0"], "n_trials=0"),
+    (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x is not valid"),
 ]
 MORE_BAD = [  # a second each, on one core
     (["hydra.sweeper.pruner=medium"], "did you mean 'median'"),

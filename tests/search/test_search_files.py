@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from mlp_study.config.composing import shipped, yaml_choices
+from mlp_study.config.composing import yaml_choices
 from mlp_study.config.overrides import swept
 from mlp_study.config.schema import RunConfig
+from mlp_study.config.shipped import shipped
 from mlp_study.search.space import read_space
 from mlp_study.search.sweeper_settings import read_settings
 from mlp_study.sweep.fast_compose import Composer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -20,16 +21,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mlp_study import diagnose, load_results, load_run, report, status, train
+from mlp_study import load_results, load_run, report, status, train
 from mlp_study.config.composing import compose
 from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.schema import RunConfig
+from mlp_study.diagnose import main as diagnose
 from mlp_study.errors import StudyError
+from mlp_study.reporting import page
 from mlp_study.runtime.guard import guarded
 from tests.reporting.synthetic_search import write_search
 from tests.small_runs import logging_as_before
@@ -127,11 +131,10 @@ class Tally:
 
 def make_base(top: Path) -> Path:
     """One of everything that commands read; returns the folder."""
-    from tests.test_resume import StopsAfter
-
     from mlp_study.errors import Interrupted
     from mlp_study.training import callbacks
     from tests.small_runs import trained
+    from tests.training.test_resume import StopsAfter
 
     train_with("-m", *RUN, "save=all", "report=false", "activation=relu,tanh", "seed=0,1", f"sweep_dir={top / 'sweep'}")
     own = [*RUN, "trainer.max_epochs=4"]
@@ -195,7 +198,7 @@ def command(name: str, top: Path, run: str) -> Callable[[], Any]:
         "report_other": lambda: guarded(lambda: report.main([str(top / "reproduction"), "figures=false", out])),
         "report_search": lambda: guarded(lambda: report.main([str(top / "search"), "figures=false", out])),
         "status": lambda: guarded(lambda: status.main([str(sweep)])),
-        "history": lambda: guarded(lambda: diagnose.main([f"run={sweep / run}"])),
+        "history": lambda: guarded(lambda: diagnose([f"run={sweep / run}"])),
         "sweep": lambda: train_with(
             "-m", *RUN, "save=all", "report=false", "activation=relu,tanh", "seed=0,1", f"sweep_dir={sweep}"
         ),
@@ -288,7 +291,9 @@ def fault_of(act: Callable[[], Any]) -> str:
         raise Hang
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # of the processors: the machine may be busy
+    signal.setitimer(signal.ITIMER_REAL, 6 * PATIENCE)
     code: Any = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -303,12 +308,110 @@ def fault_of(act: Callable[[], Any]) -> str:
         return traceback.format_exc()[-1500:]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGALRM, before)
     said = err.getvalue()
     lines = [line for line in said.splitlines() if line.startswith("error:")]
     if "Traceback" in said or "shows where" in said or (code not in (0, None) and len(lines) != 1):
         return f"code {code}: {said[-1500:]}"
     return ""
+
+
+def hydra_keys() -> list[str]:
+    """Every key of the ``hydra`` node that Hydra itself has, and some beside them."""
+    from hydra.conf import HydraConf
+    from omegaconf import OmegaConf
+
+    def paths(node: Any, above: str) -> Iterator[str]:
+        for key in node:
+            yield f"{above}.{key}"
+            if OmegaConf.is_dict(inner := node._get_node(key)) and not inner._is_none():
+                yield from paths(inner, f"{above}.{key}")
+
+    more = (
+        *(
+            "hydra",
+            "hydra.launcher._target_",
+            "hydra.launcher.executor",
+            "hydra.launcher.slurm",
+            "hydra.sweeper.params",
+        ),
+        *(
+            "hydra.launcher.slurm.setup",
+            "hydra.sweeper._target_",
+            "hydra.sweeper._recursive_",
+            "hydra.job_logging.root",
+        ),
+        *("hydra.job_logging.handlers", "hydra.job_logging.handlers.file.filename", "hydra.callbacks.x", "hydra.x"),
+    )
+    return [*paths(OmegaConf.structured(HydraConf), "hydra"), *more]
+
+
+def hostile_nodes(canary: Path) -> list[Any]:
+    """What each key is set to."""
+    made = {"_target_": "os.mkdir", "path": str(canary)}
+    factory = {"handlers": {"x": {"()": "os.mkdir", "path": str(canary)}}, "root": {"handlers": ["x"]}, "version": 1}
+    return [
+        made,
+        {"x": made},
+        factory,
+        [made],
+        "${experiment.evil}",
+        str(canary),
+        "../../x",
+        {"PATH": "x"},
+        None,
+        10**400,
+    ]
+
+
+def fuzz_hydra(work: Path, keys: list[str], ways: tuple[str, ...] = ("override", "yaml", "folder")) -> Tally:
+    """Set each key to each hostile value by each way, and train; nothing may come of it but one line or a run.
+
+    Args:
+        work: an empty folder.
+        keys: as ``hydra_keys`` lists them.
+        ways: how a config reaches the command.
+    """
+    tally, canary, place = Tally(), work / "canary", work / "c"
+    (place / "experiment").mkdir(parents=True)
+    (place / "run" / ".hydra").mkdir(parents=True)
+    for key, node, way in itertools.product(keys, hostile_nodes(canary), ways):
+        words = hydra_words(place, canary, key, node, way)
+        flags = ["-m", "seed=0"] if tally.mutations % 2 and way != "folder" else []
+        began, before = time.monotonic(), dict(os.environ)
+        with contextlib.chdir(place):
+            fault = fault_of(partial(train_with, *flags, *words))
+        if fault or canary.exists() or dict(os.environ) != before:
+            tally.faults.append(f"{way} {key}={node}: {fault or 'it has touched something'}")
+        tally.slowest = max(tally.slowest, time.monotonic() - began)
+        tally.mutations += 1
+    return tally
+
+
+def hydra_words(place: Path, canary: Path, key: str, node: Any, way: str) -> list[str]:
+    """A command line that sets the key to the node, by itself or through a file in ``place``."""
+    one = [*SMALL, "trainer.max_epochs=1", "save=none"]
+    override, evil = f"++{key}={_grammar(node)}", {"cb": {"_target_": "os.mkdir", "path": str(canary)}}
+    if way == "override":
+        return [*one, f"++experiment.evil={_grammar(evil)}", override]
+    if way == "folder":
+        (place / "run" / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*one, override]))
+        return [f"resume={place / 'run'}"]
+    tree: Any = node
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    text = yaml.safe_dump({**tree, "experiment": {"name": "x", "evil": evil}})
+    (place / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{text}")
+    return ["--config-dir", str(place), "+experiment=evil", *one]
+
+
+def _grammar(node: Any) -> str:
+    if isinstance(node, dict):
+        return "{" + ",".join(f"{key}:{_grammar(value)}" for key, value in node.items()) + "}"
+    if isinstance(node, list):
+        return "[" + ",".join(map(_grammar, node)) + "]"
+    return "null" if node is None else str(node)
 
 
 def fuzz(base: Path, work: Path, kind: str, count: int, seed: int = 0) -> Tally:
@@ -321,6 +424,7 @@ def fuzz(base: Path, work: Path, kind: str, count: int, seed: int = 0) -> Tally:
         count: mutations.
         seed: of the mutations.
     """
+    page.compressed = cache(page.compressed)  # of Plotly, half a second each time
     tally, run = Tally(), next((base / "sweep").glob("*/result.json")).parent.name
     for number in range(count):
         chance, top = random.Random(f"{kind} {seed} {number}"), work / "copy"

@@ -234,7 +234,7 @@ def test_what_is_documented_still_works(server: Server, tmp_path: Path) -> None:
         "hydra.verbose=true",
         "hydra.output_subdir=null",
     ]
-    many = ["-m", *ONE, f"sweep_dir={tmp_path}/s", "seed=0,1", "hydra.sweep.subdir=x", "hydra.launcher.workers=1"]
+    many = ["-m", *ONE, f"sweep_dir={tmp_path}/s", "seed=0,1", "hydra.launcher.workers=1"]
     searched = ["-m", "hydra/sweeper=optuna", *ONE, f"hydra.sweep.dir={tmp_path}/o", "optimizer.lr=interval(0.1,1)"]
     named = "hydra.sweeper.storage='${oc.env:STUDY}?timeout=9'"
     words = ["hydra.sweeper.n_trials=1", "hydra.launcher.executor=process", "hydra.launcher.slurm.partition=gpu", named]

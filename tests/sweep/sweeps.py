@@ -15,9 +15,10 @@ import pytest
 
 from hydra_plugins.mlp_study import register  # by name, as in mlp_study.config.hydra_app
 from mlp_study import train
-from mlp_study.config.composing import register_groups, shipped
+from mlp_study.config.composing import register_groups
 from mlp_study.config.hydra_app import run_hydra
 from mlp_study.config.schema import RunConfig
+from mlp_study.config.shipped import shipped
 from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import Cell

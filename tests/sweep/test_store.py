@@ -33,7 +33,9 @@ def test_what_killed_processes_left_is_tidied_once_nobody_else_works_there(tmp_p
     store = Store(tmp_path)
     store.open({}, ["a"])
     inside = tmp_path / ".sweep"
-    half = [inside / name for name in (".runs.txt.1.2.tmp", "locks/.x-1.json.1.2.tmp", "checkpoints/.p.safetensors.1")]
+    half = [
+        inside / name for name in (".runs.txt.1.2.tmp", "locks/.x-1.json.1.2.tmp", "checkpoints/.p.safetensors.1.tmp")
+    ]
     (inside / "checkpoints").mkdir()
     for path in half:
         path.touch()

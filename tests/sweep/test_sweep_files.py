@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mlp_study.config.composing import shipped, yaml_choices
+from mlp_study.config.composing import yaml_choices
 from mlp_study.config.schema import RunConfig
+from mlp_study.config.shipped import shipped
 from mlp_study.sweep.fast_compose import Composer
 from mlp_study.sweep.grid import expand
 from mlp_study.sweep.plan import make_plan

@@ -10,12 +10,12 @@ import torch
 from mlp_study.config.composing import compose
 from mlp_study.config.schema import RunConfig
 from mlp_study.data.images import load
+from mlp_study.doctor.config_lookahead import far_enough, look_ahead, milestones, watch
+from mlp_study.doctor.forecast import FARTHEST, features
 from mlp_study.factors.diagnostics import DIAGNOSTICS
-from mlp_study.probes.verdict import FARTHEST, features
 from mlp_study.training import probing
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.lockstep import lockstep_data, lockstep_order
-from mlp_study.training.lookahead import far_enough, look_ahead, milestones, watch
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import train_population
 from mlp_study.training.probing import measure_ends

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from mlp_study.config.schema import RunConfig
+from mlp_study.doctor.config_lookahead import look_ahead
 from mlp_study.errors import ConfigError
 from mlp_study.runtime import devices
 from mlp_study.training.datamodule import PopulationData
-from mlp_study.training.lookahead import look_ahead
 from mlp_study.training.module import PopulationModule
 from mlp_study.training.population import train_population
 from tests.small_runs import column, config, numbers, tiny_images, trained

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlp_study.config.schema import RunConfig
+from mlp_study.doctor.forecast import FARTHEST, Glimpse
 from mlp_study.factors.losses import LOSSES
-from mlp_study.probes.verdict import FARTHEST, Glimpse
 from mlp_study.runtime.devices import enough_memory
 from mlp_study.training.datamodule import PopulationData
 from mlp_study.training.feed import Block

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp_study.doctor.config_diagnosis import Diagnosis
-from mlp_study.doctor.panel import as_dict
-from mlp_study.probes.verdict import (
+from mlp_study.doctor.forecast import (
     MECHANISMS,
     OUTCOMES,
     Glimpse,
@@ -23,6 +22,7 @@ from mlp_study.probes.verdict import (
     truncated,
     vanishing,
 )
+from mlp_study.doctor.panel import as_dict
 
 
 def glimpse(loss=0.5, accuracy=0.9, steps=96, total=400, diverged=None, initial=None, **last):
