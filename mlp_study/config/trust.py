@@ -61,7 +61,7 @@ def guarded_configs() -> Iterator[None]:
     def checked_load(self: Any, config_name: str | None, overrides: list[str], *rest: Any, **more: Any) -> Any:
         try:
             found = load(self, config_name, overrides, *rest, **more)
-        except KeyError as error:  # an environment variable that is not there
+        except (KeyError, TypeError) as error:  # an environment variable that is not there, or no name of one
             raise _refused("job.env_copy") from error
         if config_name is not None:
             check_hydra(found, _shipped(load), overrides)

@@ -95,7 +95,7 @@ def read_search(folder: Path) -> SearchRecord | None:
         return None
     path = folder / ABOUT
     try:
-        about = parsed(read_bytes(path))
+        about = parsed(read_bytes(path), finite=True)
         if about["format"] > FORMAT:
             raise DataError(f"{path} was written by a newer mlp_study (format {about['format']}, here {FORMAT})")
         objectives = {str(name): direction == "maximize" for name, direction in about["objectives"].items()}

@@ -87,7 +87,7 @@ def _epochs(study: Analysis) -> Iterable[list[Any]]:
     whole = study.curve_summary
     for g, group in enumerate(study.groups):
         mean, deviation, n = (part[g][:, : len(DRAWN)] for part in (whole.mean, whole.deviation, whole.n))
-        numbers = np.stack([mean, deviation, n], axis=2).reshape(len(n), -1).tolist()
+        numbers = np.stack([mean, deviation, n], axis=2).reshape(len(n), 3 * len(DRAWN)).tolist()
         for e in np.flatnonzero(n.any(axis=1)):
             yield [*group, int(e) + 1, *(int(v) if k % 3 == 2 else v for k, v in enumerate(numbers[e]))]
 

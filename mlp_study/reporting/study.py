@@ -132,13 +132,20 @@ def _describe(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
 
 def _claims(path: Path, study: Study) -> dict[str, Any] | None:
     try:
-        found = parsed(read_bytes(path))
+        found = parsed(read_bytes(path), finite=True)
         if not (isinstance(found, dict) and isinstance(found.get("claims"), list)):
             raise ValueError("it is no reproduction")
+        if not isinstance(found.get("overrides") or [], list) or not all(map(_is_row, found["claims"])):
+            raise ValueError("its claims are no table")
     except (OSError, ValueError) as error:
         study.damaged.append(f"{path} cannot be read: {error}")
         return None
     return found
+
+
+def _is_row(claim: Any) -> bool:
+    """Whether it has texts and numbers by name."""
+    return isinstance(claim, dict) and not any(isinstance(value, list | dict) for value in claim.values())
 
 
 def _search(top: Path, study: Study) -> SearchRecord | None:

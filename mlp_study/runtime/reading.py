@@ -66,8 +66,12 @@ def read_record(path: Path, largest: int = LARGEST) -> Any:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def parsed(text: bytes) -> Any:
+def parsed(text: bytes, finite: bool = False) -> Any:
     """The value of a JSON text.
+
+    Args:
+        text: as the file has it.
+        finite: whether NaN and the infinities, which strict JSON lacks, are damage.
 
     Raises:
         ValueError: it is damaged, nested too deeply, holds text that cannot be encoded or a number that is too long.
@@ -80,6 +84,8 @@ def parsed(text: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
     if text.count(b"[") + text.count(b"{") > DEEPEST and not _shallow(found):
         raise ValueError("it is nested too deeply")
+    if finite:
+        json.dumps(found, allow_nan=False)
     if b"\\ud" in text.lower():
         json.dumps(found, ensure_ascii=False).encode()
     return found
