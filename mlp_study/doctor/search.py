@@ -16,7 +16,7 @@ from mlp_study.doctor.training import Run, Training
 
 LEAST_STEPS = 40  # that an attempt gets before it is compared
 SIGNAL = 0.3  # weight of the signal beside the skill, for attempts that are not trained to their end
-LONGER = (3, 10, 30)  # times the user's epochs
+LONGER = (3, 10, 30, 100)  # times the user's epochs
 PERFECT = 0.97  # a skill that is not searched beyond
 KEPT = 12  # attempts that are trained further than the others
 FINISHED = 8  # attempts that are trained to their end
