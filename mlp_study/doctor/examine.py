@@ -22,7 +22,8 @@ from mlp_study.doctor.verdict import CLOSE, GOOD, SIGNAL, Course, chance_of
 KEPT = 20_000  # examples that a look is at
 OWN = 0.35  # of the budget, at most, for the user's own training
 SEVERAL = 0.1  # of the budget: a training that takes less is run in three orders
-ENOUGH = 3.0  # seconds after which a training that does well is believed
+ENOUGH = 3.0  # seconds after which a training that does well, or not at all, is believed
+SOON = 0.27  # of the budget, at most, once a good fix is found
 JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
 
@@ -57,7 +58,7 @@ def examined(training: Training, notes: list[str], budget: float, told: Told) ->
     if not sure or CLOSE[0] < chance_of(courses, plain.skill) < CLOSE[1]:
         first = list(dict.fromkeys(cause.key for cause in causes))
         length = own.run.seconds / max(own.run.at, 1) * own.total
-        clock = (began + min(max(2.5, 6 * length), 0.9 * budget), began + 0.9 * budget)
+        clock = (began + min(max(2.5, 6 * length), SOON * budget), began + 0.9 * budget)
         search = Search(facts, own, plain.skill if plain.known else 0.0, clock, first, told)
         attempts, tried = search.run(), len(search.attempts)
         possible = max(plain.skill, _learnt([*attempts, own], base, plain))
@@ -118,7 +119,8 @@ def _once(training: Training, plain: Reference, began: float, budget: float, tol
         if run.at > run.rows[-1]["step"] or run.ended:
             own.row = run.judge()
         well = plain.known and own.skill >= NEARLY * plain.skill > SIGNAL and run.at >= 300
-        if run.ended or run.at < to or (well and now() - began > ENOUGH):
+        lost = plain.known and run.at >= 1000 and Course(run.rows, own.total, False).foretold() < 0.5 * plain.skill
+        if run.ended or run.at < to or ((well or lost) and now() - began > ENOUGH):
             break
     return own
 
