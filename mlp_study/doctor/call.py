@@ -77,7 +77,7 @@ def diagnose(
         shuffle: whether you shuffle the examples each epoch. A DataLoader brings its own.
         lr: the learning rate, for an optimizer that is given by name.
         step: ``step(model, batch)`` -> loss, in the place of ``loss``, for trainings of another form.
-        budget: seconds that all of it may take.
+        budget: seconds of computing that all of it may take.
         seed: of orders and dropout on the copies.
         progress: whether a line on stderr says what is being done; where somebody looks, if None.
         learning_rate: Keras's name of ``lr``.
@@ -95,7 +95,7 @@ def diagnose(
             model, loss, optimizer, data, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
             lr=learning_rate if lr is None else lr, step=step, seed=seed,
         )  # fmt: skip
-        return examined(training, notes, budget, told.began, told)
+        return examined(training, notes, budget, told)
 
 
 class _Progress:

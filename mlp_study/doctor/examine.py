@@ -11,6 +11,7 @@ import torch
 
 from mlp_study.doctor.changes import code_of
 from mlp_study.doctor.checks import Cause, causes_before, error_cause
+from mlp_study.doctor.clock import now
 from mlp_study.doctor.diagnosis import Diagnosis, Fix, Told
 from mlp_study.doctor.facts import Facts, facts_of
 from mlp_study.doctor.search import Attempt, Search
@@ -21,13 +22,15 @@ from mlp_study.doctor.verdict import CLOSE, GOOD, SIGNAL, Course, chance_of
 KEPT = 20_000  # examples that a look is at
 OWN = 0.35  # of the budget, at most, for the user's own training
 SEVERAL = 0.1  # of the budget: a training that takes less is run in three orders
-ENOUGH = 3.0  # seconds after which a training that does well is believed
+ENOUGH = 3.0  # seconds after which a training that does well, or not at all, is believed
+SOON = 0.27  # of the budget, at most, once a good fix is found
 JUDGED = 12  # times along the training
 FEW = 50  # examples: with fewer, what a fix learns by heart counts as learnt
 
 
-def examined(training: Training, notes: list[str], budget: float, began: float, told: Told) -> Diagnosis:
-    """The diagnosis of a training that nothing was done to yet, within a budget of seconds since ``began``."""
+def examined(training: Training, notes: list[str], budget: float, told: Told) -> Diagnosis:
+    """The diagnosis of a training that nothing was done to yet."""
+    began, passed = now(), time.perf_counter()
     rng = torch.Generator().manual_seed(training.seed)
     if sum(p.numel() for p in training.model.parameters()) < 300_000:
         torch.set_num_threads(1)
@@ -55,7 +58,7 @@ def examined(training: Training, notes: list[str], budget: float, began: float, 
     if not sure or CLOSE[0] < chance_of(courses, plain.skill) < CLOSE[1]:
         first = list(dict.fromkeys(cause.key for cause in causes))
         length = own.run.seconds / max(own.run.at, 1) * own.total
-        clock = (began + min(max(2.5, 6 * length), 0.9 * budget), began + 0.9 * budget)
+        clock = (began + min(max(2.5, 6 * length), SOON * budget), began + 0.9 * budget)
         search = Search(facts, own, plain.skill if plain.known else 0.0, clock, first, told)
         attempts, tried = search.run(), len(search.attempts)
         possible = max(plain.skill, _learnt([*attempts, own], base, plain))
@@ -70,7 +73,7 @@ def examined(training: Training, notes: list[str], budget: float, began: float, 
     _judge(found, course, causes, own, attempts, facts, plain)
     if (not found.will_train or found.close_call) and possible >= SIGNAL:
         found.fixes = [_fix(a, training, own, possible) for a in attempts][:8]
-    found.seconds = time.perf_counter() - began
+    found.seconds = time.perf_counter() - passed
     return found
 
 
@@ -107,7 +110,7 @@ def _once(training: Training, plain: Reference, began: float, budget: float, tol
     run = Run(training)
     own = Attempt((), run, training.total_steps)
     run.judge()
-    deadline = time.perf_counter() + OWN * budget
+    deadline = now() + OWN * budget
     ratio = max(own.total / 8, 1.0) ** (1 / (JUDGED - 1))
     points = sorted({min(math.ceil(8 * ratio**k), own.total) for k in range(JUDGED)} | {own.total})
     for to in points:
@@ -116,7 +119,8 @@ def _once(training: Training, plain: Reference, began: float, budget: float, tol
         if run.at > run.rows[-1]["step"] or run.ended:
             own.row = run.judge()
         well = plain.known and own.skill >= NEARLY * plain.skill > SIGNAL and run.at >= 300
-        if run.ended or run.at < to or (well and time.perf_counter() - began > ENOUGH):
+        lost = plain.known and run.at >= 1000 and Course(run.rows, own.total, False).foretold() < 0.5 * plain.skill
+        if run.ended or run.at < to or ((well or lost) and now() - began > ENOUGH):
             break
     return own
 
@@ -132,7 +136,7 @@ def _baseline(base: Training, budget: float) -> float | None:
         data = replace(data, parts=(parts[0][order], *parts[1:]))
     mixed = base.copy(data)
     _mix_inputs(mixed.model)
-    run = Run(mixed).advance(min(base.total_steps, 300), time.perf_counter() + 0.1 * budget)
+    run = Run(mixed).advance(min(base.total_steps, 300), now() + 0.1 * budget)
     loss = run.training.mean_loss()
     start = base.copy().mean_loss()
     known = [value for value in (loss, start) if math.isfinite(value)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 from torch.utils.data._utils.collate import default_collate
 
+from mlp_study.doctor.clock import now
 from mlp_study.errors import DataError
 
 SMALL = 4_000_000  # numbers; a data set up to this size is shuffled as a whole at an epoch's start
@@ -97,11 +97,11 @@ class Examples:
             chosen = (chosen if shuffle else chosen.sort().values).to(self.parts[0].device)
             parts = tuple(part[chosen] for part in self.parts)
             return Examples(parts, None, most, self.steps(batch_size), self.names)
-        began, batches, seen = time.perf_counter(), [], 0
+        began, batches, seen = now(), [], 0
         for batch in self.batches(batch_size, shuffle, rng):
             batches.append(batch)
             seen += size_of(batch)
-            if seen >= most or time.perf_counter() - began > seconds:
+            if seen >= most or now() - began > seconds:
                 break
         if not batches:
             raise DataError(f"data gives no batch; diagnose takes {TAKES} with at least one example")

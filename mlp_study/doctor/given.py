@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mlp_study.doctor.examples import TAKES, taken
 from mlp_study.doctor.observe import watching
 from mlp_study.doctor.task import task_of
 from mlp_study.doctor.training import Training, _takes_indices, evaluating, outputs_of
-from mlp_study.doctor.untouched import copied
+from mlp_study.doctor.untouched import copied, drawing_from, random_states
 from mlp_study.errors import ConfigError, DataError
 
 OPTIMIZERS = {  # names as people write them, PyTorch's or Keras's, in small letters -> PyTorch's
@@ -50,7 +50,7 @@ def training_of(
     if data is None:
         raise ConfigError(f"data is missing; diagnose takes {TAKES}")
     _check_number("epochs", epochs, "a whole number of at least 1")
-    full = batch_size == "full"
+    full = isinstance(batch_size, str) and batch_size == "full"
     if not full and batch_size is not None:
         _check_number("batch_size", batch_size, 'a whole number of at least 1, or "full"')
     lightning = step is None and hasattr(model, "training_step") and hasattr(model, "configure_optimizers")
@@ -74,6 +74,7 @@ def training_of(
     _fit_inputs(training, notes)
     if step is None and not plain:
         _fit_targets(training, notes)
+    _check_loss(training)
     return training, notes
 
 
@@ -237,15 +238,34 @@ def _fit_targets(training: Training, notes: list[str]) -> None:
     training.data = replace(training.data, parts=(*inputs, y))
 
 
+def _some(training: Training) -> Any:
+    return next(iter(training.data.batches(min(training.data.n, 64), False, torch.Generator())))
+
+
+def _check_loss(training: Training) -> None:
+    """Refuse a loss that no training could use; one that raises is a cause, not a mistake in the call."""
+    found: Any = None
+    copy = training.copy()
+    with drawing_from(random_states()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = copy.batch_loss(_some(copy))
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError):
+            return
+    name = "loss" if training.step is None else "step"
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        given = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ConfigError(f"{name} gives {given}; it takes a scalar tensor, such as that of reduction='mean'")
+
+
 def set_task(training: Training) -> str | None:
     """Find out what the training's targets are, and which kind of loss it computes."""
-    kind, task = None, None
-    with contextlib.suppress(RuntimeError, ValueError, TypeError, IndexError), warnings.catch_warnings():
+    task = None
+    with warnings.catch_warnings(), evaluating(training.model), watching(training.model) as seen:
         warnings.simplefilter("ignore")
-        batch = next(iter(training.data.batches(min(training.data.n, 64), False, torch.Generator())))
-        with evaluating(training.model), watching(training.model) as seen:
-            training.batch_loss(batch)
-        kind = seen.losses[-1][0] if seen.losses else None
+        with contextlib.suppress(RuntimeError, ValueError, TypeError, IndexError):
+            training.batch_loss(_some(training))
+    kind = seen.losses[-1][0] if seen.losses else None
     with contextlib.suppress(RuntimeError, ValueError, TypeError, IndexError):
         pair = training.judged()
         if pair is not None:

@@ -68,15 +68,15 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        found = func(*args, **kwargs)
         name = getattr(func, "__name__", "").rstrip("_")
-        if name in LOSSES and isinstance(found, Tensor):
+        if name in LOSSES:  # also one that raises
             output, target = (
                 kwargs.get(key, args[i] if len(args) > i else None) for i, key in enumerate(("input", "target"))
             )
             if isinstance(output, Tensor) and isinstance(target, Tensor):
                 self.seen.losses.append((LOSSES[name], output.detach(), target.detach()))
-        elif isinstance(found, Tensor) and (name in FUNCTIONS or name in LAYERS or name in NORMS):
+        found = func(*args, **kwargs)
+        if isinstance(found, Tensor) and (name in FUNCTIONS or name in LAYERS or name in NORMS):
             kept = found.detach().clone() if name in FUNCTIONS else found
             self.seen.operations.append(Operation(name, self.stack[-1] if self.stack else "", kept))
         return found

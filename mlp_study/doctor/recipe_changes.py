@@ -38,7 +38,7 @@ def _labels(f: Facts) -> Iterator[Change]:
             )
     if not y.is_floating_point() and f.loss_kind not in ("ce", "nll") and y.shape == output.shape:
         yield Change({"labels": "float"}, "y = y.float()", "this loss takes floating-point targets")
-    if several and f.loss_kind in ("ce", "nll") and y.numel() == len(y) and (y.ndim == 2 or y.is_floating_point()):
+    if several and f.loss_kind in ("ce", "nll") and y.numel() == len(y) and (y.ndim == 2 or y.dtype != torch.int64):
         yield Change({"labels": "class numbers"}, "y = y.flatten().long()", "this loss takes class numbers [N]")
     if several and f.loss_kind == "nll" and y.shape == output.shape:
         yield Change({"labels": "class numbers"}, "y = y.argmax(1)", "this loss takes class numbers [N]")
@@ -184,7 +184,8 @@ def _lr(f: Facts) -> Iterator[Change]:
     lr = float(group.get("lr", 0.0))
     plain = isinstance(f.training.optimizer, torch.optim.SGD)
     least, most = (1e-5, 1.0) if plain else (1e-4, 0.1)
-    values = [rounded(lr * factor) for factor in FACTORS]
+    values = [rounded(lr * factor) for factor in FACTORS] + ([0.1, 0.01] if plain else [0.001, 0.01])
+    values = [value for value in values if value != lr]
     if plain and f.sharpness and f.sharpness * lr / 2 > 0.5:
         values.insert(0, rounded(0.5 * 2 / f.sharpness))
     for value in unique(values):
@@ -205,6 +206,10 @@ def _batch_size(f: Facts) -> Iterator[Change]:
     own, n = f.training.batch_size, f.training.data.n
     if own is None:
         return
+    batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in f.training.model.modules())
+    if batchnorm and own > 1 and n % own == 1:
+        size = next(s for s in range(own + 1, n + 2) if n % s != 1)
+        yield Change({"batch_size": size}, f"batch_size = {size}", "no minibatch has a single example")
     for size in (4, 32, 128):
         if size < n and (size * 4 <= own or own * 8 <= size):
             steps = -(-n // size) / -(-n // own)

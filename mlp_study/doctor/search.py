@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from mlp_study.doctor.changes import Change, apply, code_of
+from mlp_study.doctor.clock import now
 from mlp_study.doctor.diagnosis import Told
 from mlp_study.doctor.facts import Facts
 from mlp_study.doctor.recipe_changes import changes_for
@@ -16,8 +16,10 @@ from mlp_study.doctor.training import Run, Training
 
 LEAST_STEPS = 40  # that an attempt gets before it is compared
 SIGNAL = 0.3  # weight of the signal beside the skill, for attempts that are not trained to their end
-LONGER = (3, 10, 30)  # times the user's epochs
+LONGER = (3, 10, 30, 100)  # times the user's epochs
 PERFECT = 0.97  # a skill that is not searched beyond
+LONG = 0.3  # of the time for fixes: a training that takes more is not run whole
+BELIEVED = 600  # steps after which a long training that does well is believed
 KEPT = 12  # attempts that are trained further than the others
 FINISHED = 8  # attempts that are trained to their end
 TIE = 0.03  # of skill: attempts this close are told apart by how little they change
@@ -98,6 +100,7 @@ class Search:
     ) -> None:
         self.base, self.facts, self.own, self.bar, self.told = facts.training, facts, own, bar, told
         self.soon, self.deadline = clock
+        self.time = self.deadline - now()
         self.first = first
         self.attempts: list[Attempt] = []
         ran = own.run
@@ -107,12 +110,16 @@ class Search:
     @property
     def left(self) -> float:
         """Seconds until the end."""
-        return (self.soon if self.found() else self.deadline) - time.perf_counter()
+        return (self.soon if self.found() else self.deadline) - now()
 
     def found(self) -> bool:
         """Whether a fix is good enough."""
-        best = max((a.skill for a in self.attempts if a.ended), default=0.0)
+        best = max((a.skill for a in self.attempts if a.ended or self._believed(a)), default=0.0)
         return best >= min(self.bar, PERFECT) > 0.1 or best >= PERFECT
+
+    def _believed(self, a: Attempt) -> bool:
+        """Whether a training that is too long to be run whole was run for long enough."""
+        return a.total * self.pace > LONG * self.time and a.row.get("step", 0) >= BELIEVED
 
     def run(self) -> list[Attempt]:
         """The attempts that help, the best first."""
@@ -164,7 +171,8 @@ class Search:
             self.told(f"{what}: {at + 1} of {len(attempts)}")
             a.advance(fraction, self.deadline)
             if not a.ended and a.skill >= min(self.bar, PERFECT) > 0.1:  # is it so at its end?
-                a.advance(1.0, self.deadline)
+                long = a.total * self.pace > LONG * self.time
+                a.advance(max(BELIEVED / a.total, fraction) if long else 1.0, self.deadline)
             if a not in self.attempts:
                 self.attempts.append(a)
 
@@ -206,6 +214,7 @@ class Search:
 
     def _rank(self, a: Attempt, top: float) -> tuple[float, ...]:
         lag = top - a.skill
-        step = 0 if lag <= TIE * max(top, 0.1) else math.ceil(lag / TIE)
+        enough = lag <= TIE * max(top, 0.1) or a.skill >= self.bar > 0.1  # the simplest of those is the best
+        step = 0 if enough else math.ceil(lag / TIE)
         named = min((self.first.index(key) for key in a.keys if key in self.first), default=99)
         return (step, not a.ended, len(a.keys), "epochs" in a.keys, "scale" not in a.keys, named, -a.skill)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mlp_study.doctor.clock import now
 from mlp_study.doctor.examples import Examples, moved, size_of, tensor_of
 from mlp_study.doctor.observe import watching
 from mlp_study.doctor.untouched import copied, drawing_from, random_states, seeded
@@ -236,7 +236,6 @@ class Run:
         self.rows: list[dict[str, float]] = []
         self.error: str | None = None
         self.diverged: int | None = None
-        self.skipped = 0
         self.seconds = 0.0
         self._states = seeded(training.seed)
         self._steps = self._stepping()
@@ -247,11 +246,11 @@ class Run:
         return self.error is not None or self.diverged is not None
 
     def advance(self, to: int, deadline: float = math.inf) -> Run:
-        """Train until ``to`` steps are done, it fails, or the clock (``time.perf_counter``) passes the deadline."""
-        began = time.perf_counter()
+        """Train until ``to`` steps are done, it fails, or the clock (see ``now``) passes the deadline."""
+        began = now()
         with drawing_from(self._states), _fast(self.training.optimizer), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            while self.at < to and not self.ended and time.perf_counter() < deadline:
+            while self.at < to and not self.ended and now() < deadline:
                 try:
                     loss = next(self._steps)
                 except StopIteration:
@@ -263,7 +262,7 @@ class Run:
                 self.training.losses.append(loss)
                 if not math.isfinite(loss):
                     self.diverged = self.at
-        self.seconds += time.perf_counter() - began
+        self.seconds += now() - began
         return self
 
     def _stepping(self) -> Iterator[float]:
@@ -301,9 +300,8 @@ class Run:
             if isinstance(optimizer, torch.optim.LBFGS):
                 return float(optimizer.step(closure))
             loss = closure()
-        except ValueError as error:  # BatchNorm and a last batch of one example
-            if "more than 1 value per channel" in str(error) and size_of(batch) < (self.training.batch_size or 2):
-                self.skipped += 1
+        except ValueError as error:  # BatchNorm and a last batch of one example, which only a sample of the data has
+            if "more than 1 value per channel" in str(error) and self.training.data.epoch_steps:
                 return None
             raise
         optimizer.step()

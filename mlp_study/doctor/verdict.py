@@ -63,4 +63,4 @@ class Course:
 
 def chance_of(courses: Sequence[Course], bar: float) -> float:
     """The mean of several orders' chances."""
-    return sum(course.chance(bar) for course in courses) / len(courses)
+    return round(sum(course.chance(bar) for course in courses) / len(courses), 4)
