@@ -86,8 +86,7 @@ def apply(code: str, training: Training) -> Training:
     if new.step is None:
         new.answers = training.task
         set_task(new)
-        counted = new.task is not None and new.task.kind == "classes" and y is not None and names["y"].shape == y.shape
-        if counted and new.task is not None and y is not None and new.data.parts:
+        if new.task is not None and new.task.kind == "classes" and y is not None and names["y"].shape == y.shape:
             new.task = replace(new.task, values=(float(y.flatten()[0] - names["y"].flatten()[0]),))  # counted from 0
     return new
 

@@ -188,6 +188,10 @@ def _held(f: Facts) -> Iterator[Cause]:
     elif missing:
         yield Cause("frozen", f"the optimizer does not hold {len(missing)} parameters, {share:.0%} of the weights",
                     ", ".join(missing[:4]))  # fmt: skip
+    if f.unreached:
+        cut = sum(named[name].numel() for name in f.unreached) / total
+        words = f"no gradient reaches {len(f.unreached)} parameters, {cut:.0%} of the weights: forward cuts them off"
+        yield Cause("frozen", f"{words} (detach, no_grad) or does not use them", ", ".join(f.unreached[:4]))
     if frozen:
         every = len(frozen) == len(named)
         yield Cause("frozen", f"{len(frozen)} parameters are frozen, {share:.0%} of the weights",

@@ -38,6 +38,7 @@ class Facts:
         norms: kinds of normalization in use.
         units: of the hidden activations.
         gradients: of each layer's weight, over the weight's norm.
+        unreached: parameters that require a gradient and get none.
         sharpness: the largest curvature of the loss on these examples.
         error: what stops the first step.
     """
@@ -54,6 +55,7 @@ class Facts:
     norms: set[str] = field(default_factory=set)
     units: list[Units] = field(default_factory=list)
     gradients: dict[str, float] = field(default_factory=dict)
+    unreached: list[str] = field(default_factory=list)
     sharpness: float | None = None
     error: str | None = None
 
@@ -125,6 +127,7 @@ def _look(found: Facts, copy: Training, curvature: bool) -> None:
     _name_operations(found, operations)
     loss = copy.batch_loss(batch)
     loss.backward(retain_graph=curvature)
+    found.unreached = [name for name, p in copy.model.named_parameters() if p.requires_grad and p.grad is None]
     for name in found.layers:
         weight = copy.model.get_submodule(name).get_parameter("weight")
         if weight.grad is not None:

@@ -153,6 +153,10 @@ def init_changes(f: Facts) -> Iterator[Change]:
         "He": 'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
         "Glorot": "nn.init.xavier_uniform_(layer.weight)",
     }
+    if not f.layers:  # parameters of its own
+        code = "torch.manual_seed(0)\nfor weight in model.parameters():\n    if weight.dim() > 1:\n"
+        code += "        nn.init.xavier_uniform_(weight)"
+        yield Change({"init": "Glorot"}, code, "weights that keep signals at their size from layer to layer")
     for name, line in choices.items() if f.layers else ():
         if name == "He" and kinds and not kinds & {"relu", "leaky_relu", "elu", "gelu", "silu"}:
             continue
