@@ -168,7 +168,7 @@ def taken(  # noqa: PLR0911 - one for each kind
     if isinstance(data, IterableDataset):
         return _of_loader(DataLoader(data, batch_size or 32), None)
     if isinstance(data, Dataset) or _is_pairs(data):
-        loader = DataLoader(data, min(batch_size or 32, max(len(data), 1)), shuffle=shuffle)  # type: ignore[arg-type]
+        loader = DataLoader(data, min(batch_size or 32, max(len(data), 1)), shuffle=shuffle)
         return _of_loader(loader, None)
     if isinstance(data, Tensor) or _is_array(data):
         x = tensor_of("x", data)[0]
