@@ -63,6 +63,8 @@ def guarded_configs() -> Iterator[None]:
             found = load(self, config_name, overrides, *rest, **more)
         except (KeyError, TypeError) as error:  # an environment variable that is not there, or no name of one
             raise _refused("job.env_copy") from error
+        except AttributeError as error:  # the node is null
+            raise _refused("") from error
         if config_name is not None:
             check_hydra(found, _shipped(load), overrides)
             sweeper: Any = OmegaConf.to_container(found.hydra.sweeper, resolve=False)
@@ -117,6 +119,10 @@ def check_hydra(config: Any, shipped: Mapping[str, Any], overrides: Sequence[str
         plugins = path.split(".")[0] in ("sweeper", "launcher")
         if not (known or free or plugins or path.startswith(HYDRAS_OWN)):
             raise _refused(path)
+    loud = theirs.get("verbose")
+    names = loud if isinstance(loud, list) else [loud]
+    if not isinstance(loud, bool) and not all(isinstance(name, str) and not _interpolates(name) for name in names):
+        raise ConfigError(f"hydra.verbose={loud} is not valid; it takes true, false, a logger's name or a list of them")
     for path in ("run.dir", "sweep.dir"):
         if not isinstance(theirs.get(path), str) or not theirs[path]:
             raise ConfigError(f"hydra.{path}={theirs.get(path)} is not valid; it takes a folder")

@@ -206,6 +206,10 @@ def _batch_size(f: Facts) -> Iterator[Change]:
     own, n = f.training.batch_size, f.training.data.n
     if own is None:
         return
+    batchnorm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in f.training.model.modules())
+    if batchnorm and own > 1 and n % own == 1:
+        size = next(s for s in range(own + 1, n + 2) if n % s != 1)
+        yield Change({"batch_size": size}, f"batch_size = {size}", "no minibatch has a single example")
     for size in (4, 32, 128):
         if size < n and (size * 4 <= own or own * 8 <= size):
             steps = -(-n // size) / -(-n // own)

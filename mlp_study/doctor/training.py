@@ -236,7 +236,6 @@ class Run:
         self.rows: list[dict[str, float]] = []
         self.error: str | None = None
         self.diverged: int | None = None
-        self.skipped = 0
         self.seconds = 0.0
         self._states = seeded(training.seed)
         self._steps = self._stepping()
@@ -301,9 +300,8 @@ class Run:
             if isinstance(optimizer, torch.optim.LBFGS):
                 return float(optimizer.step(closure))
             loss = closure()
-        except ValueError as error:  # BatchNorm and a last batch of one example
-            if "more than 1 value per channel" in str(error) and size_of(batch) < (self.training.batch_size or 2):
-                self.skipped += 1
+        except ValueError as error:  # BatchNorm and a last batch of one example, which only a sample of the data has
+            if "more than 1 value per channel" in str(error) and self.training.data.epoch_steps:
                 return None
             raise
         optimizer.step()
