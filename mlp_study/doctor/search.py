@@ -20,6 +20,7 @@ LONGER = (3, 10, 30, 100)  # times the user's epochs
 PERFECT = 0.97  # a skill that is not searched beyond
 LONG = 0.3  # of the time for fixes: a training that takes more is not run whole
 BELIEVED = 600  # steps after which a long training that does well is believed
+TRIED = 20  # attempts after which the search ends if one is good enough
 KEPT = 12  # attempts that are trained further than the others
 FINISHED = 8  # attempts that are trained to their end
 TIE = 0.03  # of skill: attempts this close are told apart by how little they change
@@ -110,7 +111,9 @@ class Search:
     @property
     def left(self) -> float:
         """Seconds until the end."""
-        return (self.soon if self.found() else self.deadline) - now()
+        if not self.found():
+            return self.deadline - now()
+        return 0.0 if len(self.attempts) >= TRIED else self.soon - now()
 
     def found(self) -> bool:
         """Whether a fix is good enough."""
