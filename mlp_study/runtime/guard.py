@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mlp_study.errors import Interrupted, StudyError, masked, one_line
@@ -80,7 +81,9 @@ def _open_streams() -> None:
 
 def _option_of(file: str) -> str:
     """The word of the command line that names this file, or the folder above it; else the file."""
-    words = [word for word in sys.argv[1:] if (value := word.partition("=")[2].strip("'\"")) and value in file]
+    named = {word.partition("=")[2].strip("'\""): word for word in sys.argv[1:] if "=" in word}
+    here = f"{Path(file).absolute()}/"
+    words = [word for value, word in named.items() if value and here.startswith(f"{Path(value).absolute()}/")]
     return words[0] if words else one_line(file)
 
 

@@ -337,7 +337,7 @@ MORE_BAD = [  # a second each, on one core
     (["data.validation=test"], "measured on the test set"),
     (["hydra.sweeper.storage=nosuch://host/db"], "cannot be opened"),
     (["optimizer.momentum=interval(0,3)"], "optimizer.momentum"),
-    (["optimzer.lr=interval(0,3)"], "did you mean 'optimizer'"),
+    (["optimzer.lr=interval(0,3)"], "did you mean 'optimizer.lr'"),
     (["hydra.sweeper.repeats=2", "seed=1,2"], "seed cannot be searched"),
     (["hydra/launcher=basic", "hydra/sweeper/pruner=median"], "needs hydra/launcher=population"),
     (["hydra/sweeper/sampler=grid"], "an interval has no list of values"),

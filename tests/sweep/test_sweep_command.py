@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -89,9 +90,13 @@ def test_several_processes_share_a_sweep_and_survive_one_that_dies(tmp_path):
     folder = tmp_path / "s"
     shared = ("hydra.launcher.executor=processes", "hydra.launcher.workers=2")
     process = start(folder, *GRID, *shared, "trainer.max_epochs=200")
-    claims = folder / ".sweep" / "claims"
-    wait_for(lambda: list(claims.glob("*.json")) or process.poll() is not None)
-    victim = int(next(claims.glob("*.json")).name.rsplit("-", 2)[1])
+
+    def owners():
+        """The processes that hold a run's lock, as far as their files are written."""
+        return [json.loads(text)["pid"] for p in folder.rglob("*.lock") if (text := p.read_text()).endswith("}")]
+
+    wait_for(lambda: owners() or process.poll() is not None)
+    victim = next(pid for pid in owners() if pid != process.pid)
     os.kill(victim, signal.SIGKILL)
     out, err = finish(process)
     assert process.returncode == 0, err

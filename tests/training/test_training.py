@@ -195,7 +195,7 @@ def test_batch_normalization_of_a_batch_in_pieces_is_refused(monkeypatch: pytest
 def test_batch_normalization_of_one_image_is_refused_as_torch_refuses_it(size: int) -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         torch.nn.BatchNorm1d(3)(torch.zeros(1, 3))
-    with pytest.raises(ConfigError, match=f"model.norm=batch with data.batch_size={size} leaves 1 image to the last"):
+    with pytest.raises(ConfigError, match=f"model.norm=batch with data.batch_size={size}: the last minibatch of "):
         trained(config(f"data.batch_size={size}", "model.norm=batch"))
     assert trained(config("data.batch_size=104", "model.norm=batch", "trainer.max_epochs=1"))
     assert trained(config(f"data.batch_size={size}", "model.norm=layer", "trainer.max_epochs=1"))
