@@ -57,7 +57,6 @@ class PopulationModule(LightningModule):
         self.automatic_optimization = False
         self.data, self.configs = data, data.configs
         configs, images = data.configs, data.images
-        self._check_minibatches()
         with enough_memory(configs[0].model.widths, configs[0].data.batch_size):
             inputs, classes = images.train_images_NI.shape[1], len(images.classes)
             self.mlp = PopulationMLP(configs, inputs, classes, self.feed.per_stream)
@@ -77,16 +76,6 @@ class PopulationModule(LightningModule):
         self._held: Tensor | None = None
         self._held_by: Feed | None = None
         self._prepare()
-
-    def _check_minibatches(self) -> None:
-        """Refuse batch normalization of a minibatch of one, which has no variance, as torch.nn.BatchNorm1d does."""
-        sizes, data = self.feed.sizes, self.configs[0].data
-        last = sizes.train % sizes.batch or sizes.batch
-        if self.configs[0].model.norm == "batch" and last == 1:
-            raise ConfigError(
-                f"model.norm=batch with data.batch_size={data.batch_size} leaves 1 image to the last minibatch of "
-                f"{sizes.train}; it takes minibatches of at least 2, or model.norm=layer"
-            )
 
     @property
     def feed(self) -> Feed:
